@@ -1,0 +1,177 @@
+"""Every error that zfuse raises on purpose, with the errno and exit code it answers to.
+
+The tree is grouped by what the person or program at the other end can do about it. Each
+class states its errno and exit code once, here; ``zfuse.fs.fuse`` and ``zfuse.cli`` only
+read them. A message is one line that says what is wrong and what to do next.
+
+    ZfuseError
+    ├── NotFoundError               look somewhere else
+    │   └── RepositoryNotFoundError
+    ├── AlreadyExistsError          pick another name
+    ├── NotAllowedError             this mount or session does not do that
+    │   ├── ReadOnlyError
+    │   └── ContainerNotAllowedError
+    ├── InvalidInputError           say it differently
+    │   └── UnsupportedVersionError
+    ├── UncommittedChangesError     sync or discard them first
+    ├── ConflictError               refresh, then try again
+    ├── NotMountedError             mount it first
+    ├── BusyError                   wait until nobody uses it
+    ├── StorageError                wait, then try again
+    │   ├── StorageTimeoutError
+    │   ├── ObjectNotFoundError
+    │   ├── AccessDeniedError
+    │   ├── PreconditionFailedError
+    │   └── VersionMismatchError
+    └── CorruptionError             stop and tell the operator
+        ├── MissingObjectError
+        └── ChunkModifiedError
+"""
+
+import errno
+import logging
+from typing import ClassVar
+
+
+class ZfuseError(Exception):
+    """Base of all errors that zfuse raises on purpose."""
+
+    errno: ClassVar[int] = errno.EIO
+    exit_code: ClassVar[int] = 1
+    log_level: ClassVar[int] = logging.WARNING
+
+
+class NotFoundError(ZfuseError):
+    """No node, chunk, snapshot, branch or tag of that name exists."""
+
+    errno = errno.ENOENT
+    exit_code = 2
+    log_level = logging.DEBUG  # Zarr readers probe for absent chunks all day
+
+
+class RepositoryNotFoundError(NotFoundError):
+    """There is no Icechunk repository at that location."""
+
+    exit_code = 10
+
+
+class AlreadyExistsError(ZfuseError):
+    """The name is taken."""
+
+    errno = errno.EEXIST
+    exit_code = 2
+    log_level = logging.DEBUG
+
+
+class NotAllowedError(ZfuseError):
+    """The operation is valid but not offered here."""
+
+    errno = errno.EPERM
+    exit_code = 2
+
+
+class ReadOnlyError(NotAllowedError):
+    """The session reads a tag or a snapshot, or the mount is read-only."""
+
+    errno = errno.EROFS
+
+
+class ContainerNotAllowedError(NotAllowedError):
+    """A virtual chunk lies where the repository or the person mounting does not let zfuse read."""
+
+    errno = errno.EACCES
+    exit_code = 12
+
+
+class InvalidInputError(ZfuseError):
+    """The caller passed something zfuse can not interpret."""
+
+    errno = errno.EINVAL
+    exit_code = 2
+
+
+class UnsupportedVersionError(InvalidInputError):
+    """The repository is of a newer format than this zfuse knows."""
+
+    errno = errno.EIO
+
+
+class UncommittedChangesError(ZfuseError):
+    """The session holds changes that the operation would lose."""
+
+    errno = errno.EBUSY
+    exit_code = 4
+
+
+class ConflictError(ZfuseError):
+    """Another writer moved the branch since this session began."""
+
+    errno = errno.ESTALE
+    exit_code = 5
+
+
+class NotMountedError(ZfuseError):
+    """The path is not inside a zfuse mount, or the mount's daemon is gone."""
+
+    errno = errno.ENOTCONN
+    exit_code = 6
+
+
+class BusyError(ZfuseError):
+    """Some process still uses the mount, or another one holds the lock."""
+
+    errno = errno.EBUSY
+    exit_code = 7
+
+
+class StorageError(ZfuseError):
+    """The object store failed, after all retries."""
+
+    exit_code = 75
+    log_level = logging.ERROR
+
+
+class StorageTimeoutError(StorageError):
+    """The object store gave no answer before the deadline of the call."""
+
+
+class ObjectNotFoundError(StorageError):
+    """The store has no object under that key.
+
+    Never let this reach a reader as it is: a caller that holds a reference to the object
+    raises MissingObjectError, a caller that merely asks raises NotFoundError.
+    """
+
+
+class AccessDeniedError(StorageError):
+    """The store refused the credentials, or there are none."""
+
+    errno = errno.EACCES
+    exit_code = 12
+
+
+class PreconditionFailedError(StorageError):
+    """The object is not the one that a conditional read asked for."""
+
+
+class VersionMismatchError(StorageError):
+    """A conditional write lost: the object is not at the expected version."""
+
+
+class CorruptionError(ZfuseError):
+    """Stored bytes contradict the format or each other."""
+
+    exit_code = 8
+    log_level = logging.ERROR
+
+
+class MissingObjectError(CorruptionError):
+    """A manifest or snapshot points at an object that is gone.
+
+    Answers EIO, never ENOENT: to Zarr, an absent chunk file means the fill value, so ENOENT
+    would turn lost data into zeros without a word.
+    """
+
+
+class ChunkModifiedError(CorruptionError):
+    """The file that a virtual chunk points into changed after it was referenced."""

@@ -1,0 +1,38 @@
+"""Object keys of a repository.
+
+Specification: spec-v2, "File Layout"; spec-v1 for ``refs/`` and ``config.yaml``.
+"""
+
+from typing import Final
+
+from zfuse.format.ids import ChunkId, ManifestId, SnapshotId
+
+REPO_INFO_KEY: Final = "repo"
+CONFIG_KEY_V1: Final = "config.yaml"
+REFS_PREFIX_V1: Final = "refs/"
+SNAPSHOTS_PREFIX: Final = "snapshots/"
+
+
+def snapshot_key(snapshot_id: SnapshotId) -> str:
+    """Return where the snapshot *snapshot_id* is stored."""
+    return f"{SNAPSHOTS_PREFIX}{snapshot_id}"
+
+
+def manifest_key(manifest_id: ManifestId) -> str:
+    """Return where the manifest *manifest_id* is stored."""
+    return f"manifests/{manifest_id}"
+
+
+def transaction_log_key(snapshot_id: SnapshotId) -> str:
+    """Return where the transaction log of the snapshot *snapshot_id* is stored."""
+    return f"transactions/{snapshot_id}"
+
+
+def chunk_key(chunk_id: ChunkId) -> str:
+    """Return where the chunk *chunk_id* is stored."""
+    return f"chunks/{chunk_id}"
+
+
+def overwritten_key(name: str) -> str:
+    """Return where the former repo info *name* (a ``backup_path``) is kept."""
+    return f"overwritten/{name}"

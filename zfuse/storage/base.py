@@ -1,0 +1,117 @@
+"""What the repository asks of an object store."""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final, NewType
+
+from zfuse.byterange import ByteRange
+
+Version = NewType("Version", str)
+"""An opaque token (ETag or generation) that changes when the object does."""
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT: Final = _Absent()
+"""Passed as *expect* to demand that the object does not exist yet."""
+
+Expectation = Version | _Absent | None
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """The bytes of an object and the version they were read at."""
+
+    data: bytes
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a store tells about an object without sending it.
+
+    ``last_modified_ns`` is in nanoseconds since 1970, as precise as the store keeps it.
+    """
+
+    key: str
+    size: int
+    last_modified_ns: int
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class Unmodified:
+    """Read only if the object is still the one that was referenced.
+
+    ``etag`` is compared for equality, as If-Match does (surrounding quotes do not count);
+    ``last_modified`` (whole seconds since 1970) as If-Unmodified-Since does: the object
+    passes if it was last modified in that second or before. None is not checked.
+    """
+
+    etag: str | None = None
+    last_modified: int | None = None
+
+
+class Storage(ABC):
+    """A flat namespace of immutable-by-convention objects.
+
+    Instances are shared by all tasks of the process. Every method may wait for the network;
+    every method raises StorageError (or a subclass), and nothing else, when the store fails.
+    """
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where this is, as a person would write it; never holds a secret."""
+
+    @abstractmethod
+    async def get(self, key: str) -> Blob:
+        """Return the whole object.
+
+        Raises:
+            ObjectNotFoundError: there is no object under *key*.
+        """
+
+    @abstractmethod
+    async def get_range(
+        self, key: str, byte_range: ByteRange, *, unmodified: Unmodified | None = None
+    ) -> bytes:
+        """Return exactly the asked bytes, fewer only where the object ends.
+
+        A range that starts at or beyond the end of the object gives ``b""``.
+
+        Raises:
+            ObjectNotFoundError: there is no object under *key*.
+            PreconditionFailedError: the object is not what *unmodified* asks for.
+        """
+
+    @abstractmethod
+    async def head(self, key: str) -> ObjectInfo:
+        """Return size, time and version of the object.
+
+        Raises:
+            ObjectNotFoundError: there is no object under *key*.
+        """
+
+    @abstractmethod
+    async def put(self, key: str, data: bytes, *, expect: Expectation = None) -> Version:
+        """Store *data* under *key*, all of it or nothing, and return the new version.
+
+        Raises:
+            VersionMismatchError: the object is not in the state that *expect* names.
+        """
+
+    @abstractmethod
+    async def delete(self, key: str) -> None:
+        """Remove the object; removing an absent one is no error."""
+
+    @abstractmethod
+    def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        """Yield the objects whose keys start with *prefix*, in no particular order."""
+
+    async def aclose(self) -> None:  # noqa: B027 - most backends hold nothing open
+        """Release connections; the storage is not used afterwards."""
