@@ -18,7 +18,9 @@ read them. A message is one line that says what is wrong and what to do next.
     ├── NotMountedError             mount it first
     ├── BusyError                   wait until nobody uses it
     ├── StorageError                wait, then try again
+    │   ├── TransientStorageError
     │   ├── StorageTimeoutError
+    │   ├── OutcomeUnknownError
     │   ├── ObjectNotFoundError
     │   ├── AccessDeniedError
     │   ├── PreconditionFailedError
@@ -131,8 +133,24 @@ class StorageError(ZfuseError):
     log_level = logging.ERROR
 
 
+class TransientStorageError(StorageError):
+    """One attempt failed in a way that another attempt may not.
+
+    ``refused`` tells that the store has certainly not acted: nothing reached it, or its answer
+    says so. Only then may a conditional write be repeated without looking.
+    """
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
+
+
 class StorageTimeoutError(StorageError):
     """The object store gave no answer before the deadline of the call."""
+
+
+class OutcomeUnknownError(StorageError):
+    """A conditional write was sent and its answer lost: it may have landed, or not."""
 
 
 class ObjectNotFoundError(StorageError):
