@@ -1,0 +1,91 @@
+"""Find the references of an array's chunks in its manifests, loading only those needed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from zfuse.format.chunk_ref import ChunkRef
+from zfuse.format.manifest import ArrayManifest, Manifest
+from zfuse.format.snapshot import ArrayNode, ManifestRef
+from zfuse.repo.asset_manager import AssetManager
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRows:
+    """A run of rows in one manifest."""
+
+    references: ArrayManifest
+    start: int
+    stop: int
+
+
+class ChunkIndex:
+    """Answers where the chunks of arrays are."""
+
+    def __init__(self, assets: AssetManager) -> None:
+        self._assets = assets
+
+    async def find(self, node: ArrayNode, coords: Sequence[int]) -> ChunkRef | None:
+        """Return the reference of the chunk at *coords*, None if it was never written.
+
+        Raises:
+            MissingObjectError, CorruptionError: a manifest that may hold it can not be read.
+        """
+        found = await self.locate(node, coords)
+        return None if found is None else found[0].ref(found[1])
+
+    async def locate(
+        self, node: ArrayNode, coords: Sequence[int]
+    ) -> tuple[ArrayManifest, int] | None:
+        """Return in which row of which manifest the chunk at *coords* stands, None for nowhere."""
+        for manifest_ref in covering(node, coords):
+            manifest = await self._manifest(manifest_ref)
+            references = manifest.array(node.id, len(coords))
+            if references is None:
+                continue
+            row = references.find(coords)
+            if row is not None:
+                return references, row
+        return None
+
+    async def rows(self, node: ArrayNode, prefix: Sequence[int], rank: int) -> list[ChunkRows]:
+        """Return the written chunks whose index has *rank* numbers and starts with *prefix*."""
+        found: list[ChunkRows] = []
+        for manifest_ref in covering(node, prefix):
+            manifest = await self._manifest(manifest_ref)
+            references = manifest.array(node.id, rank)
+            if references is None:
+                continue
+            start, stop = references.rows_under(prefix)
+            if start < stop:
+                found.append(ChunkRows(references, start, stop))
+        return found
+
+    async def has_any(self, node: ArrayNode, prefix: Sequence[int], rank: int) -> bool:
+        """Tell whether any chunk's index starts with *prefix*, loading as little as it takes."""
+        for manifest_ref in covering(node, prefix):
+            references = (await self._manifest(manifest_ref)).array(node.id, rank)
+            if references is not None:
+                start, stop = references.rows_under(prefix)
+                if start < stop:
+                    return True
+        return False
+
+    async def _manifest(self, manifest_ref: ManifestRef) -> Manifest:
+        manifest_id = manifest_ref.manifest_id
+        return self._assets.cached_manifest(manifest_id) or await self._assets.fetch_manifest(
+            manifest_id
+        )
+
+
+def covering(node: ArrayNode, prefix: Sequence[int]) -> Sequence[ManifestRef]:
+    """Return the manifests that may hold chunks whose index starts with *prefix*."""
+    if not prefix or len(node.manifests) <= 1:
+        return node.manifests
+    return [ref for ref in node.manifests if _covers(ref, prefix)]
+
+
+def _covers(ref: ManifestRef, prefix: Sequence[int]) -> bool:
+    # Extents of another rank than the index (see Manifest.ranks) say nothing about it.
+    return all(
+        low <= number < high for number, (low, high) in zip(prefix, ref.extents, strict=False)
+    )

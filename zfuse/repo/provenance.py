@@ -1,0 +1,191 @@
+"""Which snapshot brought the content that a version shows.
+
+A file system must tell when the content of a name last changed. Icechunk keeps no such time
+per chunk, but the transaction logs of the ancestors say what each snapshot changed. They
+are read newest first, up to a limit. What none of them mentions has been as it is since the
+*horizon*, the oldest snapshot looked at; that snapshot then stands for its origin. So an
+origin is never newer than the content, and content of one node under one origin never
+changes: ``(node, origin)`` identifies content, whatever the limit.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import trio
+
+from zfuse.errors import CorruptionError
+from zfuse.format.ids import INITIAL_SNAPSHOT, NodeId, SnapshotId
+from zfuse.format.repo_info import SnapshotInfo
+from zfuse.format.transaction_log import TransactionLog
+from zfuse.repo.repository import Repository
+
+log = logging.getLogger(__name__)
+
+MAX_LOGS: Final = 100
+MAX_LOGS_V1: Final = 8
+"""In version 1 each step back costs the fetch of a snapshot before the next is known."""
+
+MAX_KEPT_LOGS: Final = 1000
+"""So many logs a mount that follows a branch for years keeps at most."""
+
+MAX_LOG_BYTES: Final = 64 << 20
+_AT_ONCE: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A snapshot as the source of content; ``flushed_at`` is in microseconds since 1970."""
+
+    snapshot_id: SnapshotId
+    flushed_at: int
+
+
+class Provenance:
+    """The origins of everything in one version.
+
+    ``changes`` are the logs that were read, newest first, each with its snapshot.
+    """
+
+    def __init__(self, changes: Sequence[tuple[Origin, TransactionLog]], horizon: Origin) -> None:
+        self.changes = tuple(changes)
+        self.origins = (*(origin for origin, _ in self.changes), horizon)
+        self._metadata: dict[NodeId, int] = {}
+        for number, (_, change) in enumerate(self.changes):
+            for touched in (
+                change.new_groups,
+                change.new_arrays,
+                change.updated_groups,
+                change.updated_arrays,
+            ):
+                for node_id in touched:
+                    self._metadata.setdefault(node_id, number)
+        self._chunks: dict[NodeId, list[tuple[int, dict[int, npt.NDArray[np.bytes_]]]]] = {}
+
+    def of_metadata(self, node_id: NodeId) -> Origin:
+        """Return which snapshot brought the node's zarr.json."""
+        return self.origins[self._metadata.get(node_id, -1)]
+
+    def of_chunk(self, node_id: NodeId, coords: Sequence[int]) -> Origin:
+        """Return which snapshot brought the chunk at *coords*."""
+        index = self.of_chunks(node_id, np.asarray([coords], dtype=np.uint32))
+        return self.origins[-1] if index is None else self.origins[index[0]]
+
+    def of_chunks(
+        self, node_id: NodeId, coords: npt.NDArray[np.uint32]
+    ) -> npt.NDArray[np.intp] | None:
+        """Return for each of *coords* (n, rank) the position in ``origins`` of its snapshot.
+
+        None means that all of them come from the last of ``origins``, the horizon.
+        """
+        changes = self._chunk_changes(node_id)
+        if not changes:
+            return None
+        found = np.full(len(coords), len(self.origins) - 1, dtype=np.intp)
+        keys = _keys(coords)
+        for number, by_rank in reversed(changes):
+            touched = by_rank.get(coords.shape[1])
+            if touched is not None:
+                found[_contains(touched, keys)] = number
+        return found
+
+    def _chunk_changes(
+        self, node_id: NodeId
+    ) -> list[tuple[int, dict[int, npt.NDArray[np.bytes_]]]]:
+        changes = self._chunks.get(node_id)
+        if changes is None:
+            changes = [
+                (number, {c.shape[1]: np.sort(_keys(c)) for c in change.updated_chunks[node_id]})
+                for number, (_, change) in enumerate(self.changes)
+                if node_id in change.updated_chunks
+            ]
+            self._chunks[node_id] = changes
+        return changes
+
+
+async def trace(
+    repository: Repository, snapshot_id: SnapshotId, known: Provenance | None = None
+) -> Provenance:
+    """Return the provenance of a version.
+
+    *known*, of an earlier version of the same branch, saves reading its logs again, and
+    keeps the horizon where it is.
+    """
+    version_1 = repository.state.info is None
+    limit = MAX_LOGS_V1 if version_1 else MAX_LOGS
+    wanted: list[SnapshotInfo] = []
+    horizon: Origin | None = None
+    joins = {} if known is None else {o.snapshot_id: n for n, o in enumerate(known.origins)}
+    tail: Sequence[tuple[Origin, TransactionLog]] = ()
+    async for info in repository.ancestry(snapshot_id):
+        horizon = Origin(info.id, info.flushed_at)
+        if known is not None and info.id in joins:
+            tail = known.changes[joins[info.id] :]
+            horizon = known.origins[-1]
+            break
+        # The first snapshot after the empty one brought all that is older than the rest,
+        # and one whose ancestors were expired stands for them too: no need of its log.
+        first = info.parent_id in {None, INITIAL_SNAPSHOT} or info.pruned_ancestor_tx_logs
+        if first or len(wanted) == limit:
+            break
+        wanted.append(info)
+    if horizon is None:
+        raise CorruptionError(f"snapshot {snapshot_id} is unknown to its own repository")
+    changes, complete = await _fetch_logs(repository, wanted)
+    if not complete:
+        gap = wanted[len(changes)]
+        return Provenance(changes, Origin(gap.id, gap.flushed_at))
+    changes += tail
+    if len(changes) > MAX_KEPT_LOGS:
+        horizon = changes[MAX_KEPT_LOGS][0]
+    return Provenance(changes[:MAX_KEPT_LOGS], horizon)
+
+
+async def _fetch_logs(
+    repository: Repository, wanted: Sequence[SnapshotInfo]
+) -> tuple[list[tuple[Origin, TransactionLog]], bool]:
+    """Return the logs up to the first that is missing or too much, and whether that is all."""
+    changes: list[tuple[Origin, TransactionLog]] = []
+    total = 0
+    for start in range(0, len(wanted), _AT_ONCE):
+        batch = wanted[start : start + _AT_ONCE]
+        logs: dict[SnapshotId, TransactionLog] = {}
+
+        async def fetch(snapshot_id: SnapshotId, into: dict[SnapshotId, TransactionLog]) -> None:
+            try:
+                into[snapshot_id] = await repository.assets.fetch_transaction_log(snapshot_id)
+            except CorruptionError as exc:
+                log.info("change times older than %s are not known: %s", snapshot_id, exc)
+
+        async with trio.open_nursery() as nursery:
+            for info in batch:
+                nursery.start_soon(fetch, info.id, logs)
+        for info in batch:
+            change = logs.get(info.id)
+            total += change.nbytes if change is not None else 0
+            if change is None or total > MAX_LOG_BYTES:
+                return changes, False
+            changes.append((Origin(info.id, info.flushed_at), change))
+    return changes, True
+
+
+def _keys(coords: npt.NDArray[np.uint32]) -> npt.NDArray[np.bytes_]:
+    """Return one fixed-width byte string per row of *coords*, in the same order."""
+    rank = coords.shape[1]
+    if rank == 0:
+        return np.full(len(coords), b"-", dtype="S1")
+    return np.ascontiguousarray(coords, dtype=">u4").view(f"S{4 * rank}").reshape(-1)
+
+
+def _contains(
+    sorted_keys: npt.NDArray[np.bytes_], keys: npt.NDArray[np.bytes_]
+) -> npt.NDArray[np.bool_]:
+    if not len(sorted_keys):
+        return np.zeros(len(keys), dtype=np.bool_)
+    positions = np.searchsorted(sorted_keys, keys)
+    positions[positions == len(sorted_keys)] = 0
+    found: npt.NDArray[np.bool_] = sorted_keys[positions] == keys
+    return found

@@ -1,0 +1,83 @@
+"""One version of the hierarchy: which nodes there are, and where."""
+
+import logging
+from collections.abc import Mapping
+
+from zfuse.errors import CorruptionError
+from zfuse.format.snapshot import ArrayNode, Node, Snapshot
+from zfuse.format.zarr_json import ArrayMetadata
+
+log = logging.getLogger(__name__)
+
+
+class HierarchyView:
+    """The nodes of a snapshot by path, and the directories that they form.
+
+    Paths are absolute, ``/`` is the root. Directories include implicit groups: paths that
+    have no node of their own but nodes below. ``nbytes`` is about what this occupies in
+    memory beyond the snapshot; ``unreachable`` names the nodes whose path is not canonical,
+    which no key of the official store leads to either.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.nodes: dict[str, Node] = {}
+        self.unreachable: list[str] = []
+        self._children: dict[str, dict[str, None]] = {"/": {}}
+        self._metadata: dict[str, ArrayMetadata | None] = {}
+        for node in snapshot.nodes:
+            if _is_canonical(node.path):
+                self._add(node)
+            else:
+                self.unreachable.append(node.path)
+        self.nbytes = 200 * (len(self.nodes) + len(self._children)) + snapshot.nbytes
+
+    def _add(self, node: Node) -> None:
+        self.nodes.setdefault(node.path, node)
+        path = node.path
+        while path != "/":
+            parent, _, name = path.rpartition("/")
+            parent = parent or "/"
+            siblings = self._children.setdefault(parent, {})
+            if name in siblings:
+                return
+            siblings[name] = None
+            path = parent
+
+    def node(self, path: str) -> Node | None:
+        """Return the node at *path*, None for an implicit group or nothing."""
+        return self.nodes.get(path)
+
+    def is_directory(self, path: str) -> bool:
+        """Tell whether *path* is a node or leads to one; the root always is."""
+        return path in self.nodes or path in self._children
+
+    def children(self, path: str) -> Mapping[str, None]:
+        """Return the names directly below *path*, in the order of the snapshot."""
+        return self._children.get(path, {})
+
+    def metadata(self, node: ArrayNode) -> ArrayMetadata | None:
+        """Return what the array's zarr.json says, None (and a log line) if it makes no sense."""
+        try:
+            return self._metadata[node.path]
+        except KeyError:
+            pass
+        try:
+            parsed = ArrayMetadata.parse(node.user_data)
+        except CorruptionError as exc:
+            log.warning("%s: its chunks can not be shown: %s", node.path, exc)
+            parsed = None
+        self._metadata[node.path] = parsed
+        return parsed
+
+
+def join(path: str, name: str) -> str:
+    """Return the path of the child *name* of *path*."""
+    return f"/{name}" if path == "/" else f"{path}/{name}"
+
+
+def _is_canonical(path: str) -> bool:
+    if path == "/":
+        return True
+    first, *segments = path.split("/")
+    return first == "" and not any(segment in {"", ".", ".."} for segment in segments)
