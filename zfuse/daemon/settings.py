@@ -1,0 +1,335 @@
+"""What a mount can be told, and how the places that tell it are put together.
+
+A setting has one name, that of its long flag, wherever it is written: ``--endpoint-url``,
+``-o endpoint_url=``, ``ZFUSE_ENDPOINT_URL``, or ``endpoint-url`` in a TOML file. A layer maps
+names to values as that place has them (text, or TOML's types); layers are merged with the
+most specific first and only then interpreted, so a value means the same everywhere.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from zfuse.errors import InvalidInputError, NotAllowedError, NotFoundError
+from zfuse.repo.virtual import AllowedPrefix
+from zfuse.storage.open import StorageOptions
+
+SYSTEM_CONFIG: Final = Path("/etc/zfuse/config.toml")
+MOUNT_FILES: Final = Path("/etc/zfuse/mounts.d")
+MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class MountSettings:
+    """Everything that decides how one repository is mounted.
+
+    At most one of ``branch``, ``tag``, ``snapshot`` and ``as_of`` is set; with none the
+    whole repository is shown. ``follow_s`` is how often branches are looked at for new
+    snapshots, None never. ``deadline_s`` bounds every request of a reader.
+    """
+
+    repository: str
+    storage: StorageOptions = field(default_factory=StorageOptions)
+    branch: str | None = None
+    tag: str | None = None
+    snapshot: str | None = None
+    as_of: datetime | None = None
+    allow_virtual: tuple[AllowedPrefix, ...] = ()
+    follow_s: float | None = None
+    memory_bytes: int = 256 * MIB
+    deadline_s: float = 30.0
+    allow_other: bool = False
+    uid: int | None = None
+    gid: int | None = None
+    umask: int | None = None
+    log_level: str = "info"
+    log_file: Path | None = None
+
+
+Layer = Mapping[str, Any]
+"""Settings by name as one place has them, not yet interpreted."""
+
+
+# --- interpreting one value --------------------------------------------------------------------
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError("must be a text that is not empty")
+
+
+_WORDS: Final = {"1": True, "true": True, "yes": True, "on": True}
+_WORDS_NO: Final = dict.fromkeys(("0", "false", "no", "off"), False)
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    known = (_WORDS | _WORDS_NO).get(str(value).lower())
+    if known is None:
+        raise ValueError("must be true or false")
+    return known
+
+
+def _seconds(value: object) -> float:
+    try:
+        number = float(str(value).removesuffix("s"))
+    except ValueError:
+        number = -1.0
+    if not 0 < number < 1e9 or isinstance(value, bool):
+        raise ValueError("must be a number of seconds above 0")
+    return number
+
+
+_UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def parse_size(value: object) -> int:
+    """Return the bytes that ``256MiB``, ``256M``, ``1.5g`` or 268435456 mean.
+
+    Raises:
+        ValueError: *value* is no size.
+    """
+    text = str(value).strip().lower()
+    digits = text.rstrip("bikmgt ")
+    unit = text[len(digits) :].strip().removesuffix("b").removesuffix("i")
+    if unit in _UNITS and not isinstance(value, bool):
+        try:
+            size = int(float(digits) * _UNITS[unit])
+        except (ValueError, OverflowError):
+            size = -1
+        if size >= 0:
+            return size
+    raise ValueError("must be a size such as 256MiB")
+
+
+def _memory(value: object) -> int:
+    size = parse_size(value)
+    if size < MIB:
+        raise ValueError("must be at least 1MiB")
+    return size
+
+
+def parse_time(value: object) -> datetime:
+    """Return the moment that an RFC 3339 text or a TOML date-time names; without zone, UTC.
+
+    Raises:
+        ValueError: *value* is no such time.
+    """
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError("must be a time such as 2026-08-20T09:00:00Z") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _number(value: object) -> int:
+    text = str(value)
+    if isinstance(value, bool) or not text.isascii() or not text.isdecimal():
+        raise ValueError("must be a number, 0 or more")
+    return int(text)
+
+
+def _mode(value: object) -> int:
+    try:
+        mode = int(_text(value), 8)  # text only: what would 22 in a TOML file mean?
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise ValueError('must be an octal mode in quotes such as "022"')
+    return mode
+
+
+def _prefixes(value: object) -> tuple[AllowedPrefix, ...]:
+    texts = value if isinstance(value, list | tuple) else str(value).split()
+    return tuple(AllowedPrefix.parse(str(text)) for text in texts)
+
+
+_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+def _level(value: object) -> str:
+    if str(value).lower() not in _LEVELS:
+        raise ValueError("must be one of " + ", ".join(_LEVELS))
+    return str(value).lower()
+
+
+def _path(value: object) -> Path:
+    return Path(_text(value)).expanduser().absolute()
+
+
+_REF: Final = ("branch", "tag", "snapshot", "as-of")
+_STORAGE: Final[Mapping[str, Callable[[object], Any]]] = {
+    "endpoint-url": _text,
+    "region": _text,
+    "profile": _text,
+    "anonymous": _flag,
+    "force-path-style": _flag,
+    "requester-pays": _flag,
+}
+_OTHERS: Final[Mapping[str, tuple[str, Callable[[object], Any]]]] = {
+    "branch": ("branch", _text),
+    "tag": ("tag", _text),
+    "snapshot": ("snapshot", _text),
+    "as-of": ("as_of", parse_time),
+    "allow-virtual": ("allow_virtual", _prefixes),
+    "follow": ("follow_s", _seconds),
+    "memory": ("memory_bytes", _memory),
+    "deadline": ("deadline_s", _seconds),
+    "allow-other": ("allow_other", _flag),
+    "uid": ("uid", _number),
+    "gid": ("gid", _number),
+    "umask": ("umask", _mode),
+    "log-level": ("log_level", _level),
+    "log-file": ("log_file", _path),
+}
+_PLACE: Final = ("repository", "mountpoint")
+STORAGE_NAMES: Final = tuple(_STORAGE)
+NAMES: Final = (*_STORAGE, *_OTHERS, "rw")
+"""Every setting that a layer may have; mount files also have repository and mountpoint."""
+
+
+# --- layers ------------------------------------------------------------------------------------
+
+
+def layer_from_toml(path: Path, *, is_mount_file: bool = False) -> Layer:
+    """Read a settings file; one that does not exist says nothing.
+
+    Raises:
+        InvalidInputError: it is not TOML, or has a key that no setting has.
+    """
+    try:
+        values = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as exc:
+        raise InvalidInputError(f"cannot read {path}: {exc}") from exc
+    known = (*NAMES, *_PLACE) if is_mount_file else NAMES
+    return {_known(key, known, str(path)): value for key, value in values.items()}
+
+
+def mount_file(name: str, directory: Path = MOUNT_FILES) -> Layer:
+    """Read the mount file called *name*.
+
+    Raises:
+        NotFoundError: there is no such file.
+        InvalidInputError: it is not sound, or lacks repository or mountpoint.
+    """
+    path = directory / f"{name}.toml"
+    if not path.exists():
+        raise NotFoundError(f"no {path}; write one with repository and mountpoint in it")
+    layer = layer_from_toml(path, is_mount_file=True)
+    for key in _PLACE:
+        if not isinstance(layer.get(key), str):
+            raise InvalidInputError(f'{path} needs a line {key} = "..."')
+    return layer
+
+
+def layer_from_environment(environment: Mapping[str, str]) -> Layer:
+    """Pick the settings among environment variables: ``ZFUSE_ENDPOINT_URL`` and the like."""
+    variables = {f"ZFUSE_{name.upper().replace('-', '_')}": name for name in NAMES}
+    return {n: environment[v] for v, n in variables.items() if environment.get(v)}
+
+
+_MOUNT_WORDS: Final = (
+    {"ro", "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail"}
+    | {"_netdev", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "async"}
+    | {"atime", "noatime", "relatime", "norelatime", "strictatime", "diratime", "nodiratime"}
+)
+
+
+def layer_from_mount_options(options: Iterable[str]) -> Layer:
+    """Read ``-o`` options as mount(8) and fstab write them: ``allow_other,uid=1000``.
+
+    Words that mean something to mount(8) alone are taken and ignored.
+
+    Raises:
+        InvalidInputError: zfuse does not know an option.
+    """
+    layer: dict[str, Any] = {}
+    for option in ",".join(options).split(","):
+        key, equals, value = option.strip().partition("=")
+        if not key or key in _MOUNT_WORDS or key.startswith(("x-", "comment")):
+            continue
+        name = _known(key, NAMES, "-o")
+        if name == "allow-virtual":
+            layer[name] = [*layer.get(name, []), value]
+        else:
+            layer[name] = value if equals else True
+    return layer
+
+
+def merge(layers: Sequence[Layer]) -> Layer:
+    """Put *layers* together, the most specific first.
+
+    Which ref is meant is one question: a layer that answers it hides what the layers below
+    say of any ref.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        decided = any(name in merged for name in _REF)
+        for name, value in layer.items():
+            if not (decided and name in _REF):
+                merged.setdefault(name, value)
+    return merged
+
+
+# --- settings ----------------------------------------------------------------------------------
+
+
+def storage_options(layer: Layer) -> StorageOptions:
+    """Interpret the settings that say how to reach a store.
+
+    Raises:
+        InvalidInputError: a value is not of the form that its setting has.
+    """
+    values = {
+        name.replace("-", "_"): _interpreted(name, parse, layer[name])
+        for name, parse in _STORAGE.items()
+        if name in layer
+    }
+    if "deadline" in layer:
+        values["deadline_s"] = _interpreted("deadline", _seconds, layer["deadline"])
+    return StorageOptions(**values)
+
+
+def mount_settings(repository: str, layer: Layer) -> MountSettings:
+    """Interpret a merged layer.
+
+    Raises:
+        InvalidInputError: a value is not of the form that its setting has, or more than one
+            ref is given.
+        NotAllowedError: it asks for a mount that can be written to.
+    """
+    chosen = [f"--{name}" for name in _REF if name in layer]
+    if len(chosen) > 1:
+        raise InvalidInputError(f"{' and '.join(chosen)}: give only one of them")
+    if _interpreted("rw", _flag, layer.get("rw", False)):
+        raise NotAllowedError("read-write mounts come with the next version; leave out --rw")
+    values = {
+        attribute: _interpreted(name, parse, layer[name])
+        for name, (attribute, parse) in _OTHERS.items()
+        if name in layer
+    }
+    return MountSettings(repository, storage_options(layer), **values)
+
+
+def _interpreted(name: str, parse: Callable[[object], Any], value: object) -> Any:  # noqa: ANN401
+    try:
+        return parse(value)
+    except ValueError as exc:
+        raise InvalidInputError(f"{name}: {value!r} {exc}") from None
+
+
+def _known(key: str, names: Sequence[str], place: str) -> str:
+    name = key.replace("_", "-")
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(names))}"
+    raise InvalidInputError(f"{place}: unknown setting {key!r}{hint}")
