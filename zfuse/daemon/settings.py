@@ -10,11 +10,12 @@ import difflib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from zfuse.errors import InvalidInputError, NotAllowedError, NotFoundError
+from zfuse.repo.ref import Ref, RefKind, parse_time
 from zfuse.repo.virtual import AllowedPrefix
 from zfuse.storage.open import StorageOptions
 
@@ -27,17 +28,13 @@ MIB: Final = 1 << 20
 class MountSettings:
     """Everything that decides how one repository is mounted.
 
-    At most one of ``branch``, ``tag``, ``snapshot`` and ``as_of`` is set; with none the
-    whole repository is shown. ``follow_s`` is how often branches are looked at for new
+    ``ref`` is the one version to show, None for the whole repository. ``follow_s`` is how often branches are looked at for new
     snapshots, None never. ``deadline_s`` bounds every request of a reader.
     """
 
     repository: str
     storage: StorageOptions = field(default_factory=StorageOptions)
-    branch: str | None = None
-    tag: str | None = None
-    snapshot: str | None = None
-    as_of: datetime | None = None
+    ref: Ref | None = None
     allow_virtual: tuple[AllowedPrefix, ...] = ()
     follow_s: float | None = None
     memory_bytes: int = 256 * MIB
@@ -115,19 +112,6 @@ def _memory(value: object) -> int:
     return size
 
 
-def parse_time(value: object) -> datetime:
-    """Return the moment that an RFC 3339 text or a TOML date-time names; without zone, UTC.
-
-    Raises:
-        ValueError: *value* is no such time.
-    """
-    try:
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    except ValueError:
-        raise ValueError("must be a time such as 2026-08-20T09:00:00Z") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
 def _number(value: object) -> int:
     text = str(value)
     if isinstance(value, bool) or not text.isascii() or not text.isdecimal():
@@ -163,7 +147,12 @@ def _path(value: object) -> Path:
     return Path(_text(value)).expanduser().absolute()
 
 
-_REF: Final = ("branch", "tag", "snapshot", "as-of")
+_REFS: Final = {
+    "branch": RefKind.BRANCH,
+    "tag": RefKind.TAG,
+    "snapshot": RefKind.SNAPSHOT,
+    "as-of": RefKind.TIME,
+}
 _STORAGE: Final[Mapping[str, Callable[[object], Any]]] = {
     "endpoint-url": _text,
     "region": _text,
@@ -173,10 +162,6 @@ _STORAGE: Final[Mapping[str, Callable[[object], Any]]] = {
     "requester-pays": _flag,
 }
 _OTHERS: Final[Mapping[str, tuple[str, Callable[[object], Any]]]] = {
-    "branch": ("branch", _text),
-    "tag": ("tag", _text),
-    "snapshot": ("snapshot", _text),
-    "as-of": ("as_of", parse_time),
     "allow-virtual": ("allow_virtual", _prefixes),
     "follow": ("follow_s", _seconds),
     "memory": ("memory_bytes", _memory),
@@ -190,7 +175,7 @@ _OTHERS: Final[Mapping[str, tuple[str, Callable[[object], Any]]]] = {
 }
 _PLACE: Final = ("repository", "mountpoint")
 STORAGE_NAMES: Final = tuple(_STORAGE)
-NAMES: Final = (*_STORAGE, *_OTHERS, "rw")
+NAMES: Final = (*_REFS, *_STORAGE, *_OTHERS, "rw")
 """Every setting that a layer may have; mount files also have repository and mountpoint."""
 
 
@@ -272,9 +257,9 @@ def merge(layers: Sequence[Layer]) -> Layer:
     """
     merged: dict[str, Any] = {}
     for layer in layers:
-        decided = any(name in merged for name in _REF)
+        decided = any(name in merged for name in _REFS)
         for name, value in layer.items():
-            if not (decided and name in _REF):
+            if not (decided and name in _REFS):
                 merged.setdefault(name, value)
     return merged
 
@@ -298,17 +283,32 @@ def storage_options(layer: Layer) -> StorageOptions:
     return StorageOptions(**values)
 
 
+def chosen_ref(layer: Layer) -> Ref | None:
+    """Return the one ref that a layer names, None where it names none.
+
+    Raises:
+        InvalidInputError: it names more than one, or a moment that is none.
+    """
+    chosen = [name for name in _REFS if name in layer]
+    if not chosen:
+        return None
+    if len(chosen) > 1:
+        raise InvalidInputError(" and ".join(f"--{n}" for n in chosen) + ": give only one of them")
+    kind, value = _REFS[chosen[0]], layer[chosen[0]]
+    if kind is RefKind.TIME:
+        value = value.isoformat() if isinstance(value, datetime) else str(value)
+        parse_time(value)
+    return Ref(kind, _interpreted(chosen[0], _text, value))
+
+
 def mount_settings(repository: str, layer: Layer) -> MountSettings:
     """Interpret a merged layer.
 
     Raises:
         InvalidInputError: a value is not of the form that its setting has, or more than one
-            ref is given.
+            ref is named.
         NotAllowedError: it asks for a mount that can be written to.
     """
-    chosen = [f"--{name}" for name in _REF if name in layer]
-    if len(chosen) > 1:
-        raise InvalidInputError(f"{' and '.join(chosen)}: give only one of them")
     if _interpreted("rw", _flag, layer.get("rw", False)):
         raise NotAllowedError("read-write mounts come with the next version; leave out --rw")
     values = {
@@ -316,7 +316,7 @@ def mount_settings(repository: str, layer: Layer) -> MountSettings:
         for name, (attribute, parse) in _OTHERS.items()
         if name in layer
     }
-    return MountSettings(repository, storage_options(layer), **values)
+    return MountSettings(repository, storage_options(layer), chosen_ref(layer), **values)
 
 
 def _interpreted(name: str, parse: Callable[[object], Any], value: object) -> Any:  # noqa: ANN401
