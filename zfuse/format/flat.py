@@ -1,0 +1,235 @@
+"""A reader of flatbuffers that trusts nothing: every offset, length and string is checked.
+
+The flatbuffers package reads what it is told to read. Here a damaged or hostile buffer
+gives CorruptionError and nothing else, in bounded time: offsets may point anywhere, also
+many of them at one place, so everything read is charged to a budget in proportion to the
+size of the buffer.
+
+Fields are named by slot, their position in the schema counting from 0; a union takes two
+slots. Format: https://flatbuffers.dev/internals/
+"""
+
+import struct
+from typing import Final
+
+from zfuse.errors import CorruptionError
+
+_U8: Final = struct.Struct("<B")
+_U16: Final = struct.Struct("<H")
+_U32: Final = struct.Struct("<I")
+_I32: Final = struct.Struct("<i")
+_U64: Final = struct.Struct("<Q")
+_VTABLE_HEAD: Final = struct.Struct("<HH")
+
+_TABLE_COST: Final = 32
+_BUDGET_FACTOR: Final = 8
+_BUDGET_FLOOR: Final = 4 << 20
+
+
+def required[T](value: T | None, name: str) -> T:
+    """Return *value*, which the schema calls required.
+
+    Raises:
+        CorruptionError: it is absent.
+    """
+    if value is None:
+        raise CorruptionError(f"the required field {name} is missing")
+    return value
+
+
+class FlatBuffer:
+    """The bytes of one flatbuffer, and how much may still be read of them."""
+
+    __slots__ = ("_budget", "_vtables", "data", "size")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.size = len(data)
+        self._budget = _BUDGET_FACTOR * len(data) + _BUDGET_FLOOR
+        self._vtables: dict[int, tuple[int, ...]] = {}
+
+    def root(self) -> "Table":
+        """Return the table that the buffer starts with."""
+        if self.size < 8:
+            raise CorruptionError(f"{self.size} bytes are too few for a flatbuffer")
+        return self.table_at(_U32.unpack_from(self.data)[0])
+
+    def charge(self, cost: int) -> None:
+        """Take *cost* from the budget.
+
+        Sound buffers never use it up: nothing in them is read twice but what writers share.
+
+        Raises:
+            CorruptionError: nothing is left of it.
+        """
+        self._budget -= cost
+        if self._budget < 0:
+            raise CorruptionError("the flatbuffer refers to the same bytes over and over")
+
+    def table_at(self, position: int) -> "Table":
+        """Return the table at *position*."""
+        if position + 4 > self.size:
+            raise CorruptionError(f"a table at {position} is outside of the flatbuffer")
+        vtable = position - int(_I32.unpack_from(self.data, position)[0])
+        fields = self._vtables.get(vtable)
+        if fields is None:
+            fields = self._vtables[vtable] = self._read_vtable(vtable)
+        if position + fields[0] > self.size:
+            raise CorruptionError(f"the table at {position} is cut off")
+        self.charge(_TABLE_COST)
+        return Table(self, position, fields)
+
+    def _read_vtable(self, position: int) -> tuple[int, ...]:
+        """Return the size of the table, then the offset of each field in it, 0 for absent."""
+        if not 0 <= position <= self.size - 4:
+            raise CorruptionError(f"a vtable at {position} is outside of the flatbuffer")
+        length, table_size = _VTABLE_HEAD.unpack_from(self.data, position)
+        if length < 4 or length % 2 or table_size < 4 or position + length > self.size:
+            raise CorruptionError(f"the vtable at {position} is damaged")
+        self.charge(length + _TABLE_COST)
+        fields = struct.unpack_from(f"<{length // 2 - 2}H", self.data, position + 4)
+        if any(field >= table_size for field in fields):
+            raise CorruptionError(f"the vtable at {position} points outside of its table")
+        return (table_size, *fields)
+
+
+class Table:
+    """One table of a flatbuffer. An absent field gives None, an absent scalar its default."""
+
+    __slots__ = ("_buffer", "_fields", "_position")
+
+    def __init__(self, buffer: FlatBuffer, position: int, fields: tuple[int, ...]) -> None:
+        self._buffer = buffer
+        self._position = position
+        self._fields = fields
+
+    def _find(self, slot: int, size: int) -> int:
+        """Return the position of a field of *size* bytes, 0 where it is absent."""
+        fields = self._fields
+        if slot + 1 >= len(fields):
+            return 0
+        offset = fields[slot + 1]
+        if offset == 0:
+            return 0
+        if offset < 4 or offset + size > fields[0]:
+            raise CorruptionError(f"field {slot} lies outside of its table")
+        return self._position + offset
+
+    def has(self, slot: int) -> bool:
+        """Whether the field is present."""
+        return self._find(slot, 1) != 0
+
+    def u8(self, slot: int, default: int = 0) -> int:
+        """Return an 8 bit number."""
+        position = self._find(slot, 1)
+        return self._buffer.data[position] if position else default
+
+    def u16(self, slot: int, default: int = 0) -> int:
+        """Return an unsigned 16 bit number."""
+        position = self._find(slot, 2)
+        return int(_U16.unpack_from(self._buffer.data, position)[0]) if position else default
+
+    def u32(self, slot: int, default: int = 0) -> int:
+        """Return an unsigned 32 bit number."""
+        position = self._find(slot, 4)
+        return int(_U32.unpack_from(self._buffer.data, position)[0]) if position else default
+
+    def i32(self, slot: int, default: int = 0) -> int:
+        """Return a signed 32 bit number."""
+        position = self._find(slot, 4)
+        return int(_I32.unpack_from(self._buffer.data, position)[0]) if position else default
+
+    def u64(self, slot: int, default: int = 0) -> int:
+        """Return an unsigned 64 bit number."""
+        position = self._find(slot, 8)
+        return int(_U64.unpack_from(self._buffer.data, position)[0]) if position else default
+
+    def struct(self, slot: int, size: int) -> bytes | None:
+        """Return the *size* bytes of a struct."""
+        position = self._find(slot, size)
+        return self._buffer.data[position : position + size] if position else None
+
+    def table(self, slot: int) -> "Table | None":
+        """Return a table that the field points to."""
+        position = self._find(slot, 4)
+        if not position:
+            return None
+        buffer = self._buffer
+        return buffer.table_at(position + int(_U32.unpack_from(buffer.data, position)[0]))
+
+    def vector(self, slot: int, item_size: int) -> tuple[int, int] | None:
+        """Return where the first item of a vector is, and how many items it has.
+
+        All of them lie in the buffer, and are charged.
+        """
+        position = self._find(slot, 4)
+        return self._vector_at(position, item_size) if position else None
+
+    def _vector_at(self, position: int, item_size: int) -> tuple[int, int]:
+        """Return start and length of the vector that the offset at *position* leads to."""
+        buffer = self._buffer
+        start = position + int(_U32.unpack_from(buffer.data, position)[0]) + 4
+        if start > buffer.size:
+            raise CorruptionError(f"a vector at {start - 4} is outside of the flatbuffer")
+        count = int(_U32.unpack_from(buffer.data, start - 4)[0])
+        if start + count * item_size > buffer.size:
+            raise CorruptionError(f"the vector at {start - 4} is cut off")
+        buffer.charge(count * item_size)
+        return start, count
+
+    def byte_vector(self, slot: int) -> bytes | None:
+        """Return a vector of bytes."""
+        found = self.vector(slot, 1)
+        return None if found is None else self._buffer.data[found[0] : found[0] + found[1]]
+
+    def structs(self, slot: int, size: int) -> list[bytes] | None:
+        """Return the items of a vector of structs of *size* bytes."""
+        found = self.vector(slot, size)
+        if found is None:
+            return None
+        start, count = found
+        data = self._buffer.data
+        self._buffer.charge(count * _TABLE_COST)
+        return [data[p : p + size] for p in range(start, start + count * size, size)]
+
+    def u16s(self, slot: int) -> tuple[int, ...] | None:
+        """Return a vector of unsigned 16 bit numbers."""
+        found = self.vector(slot, 2)
+        if found is None:
+            return None
+        return struct.unpack_from(f"<{found[1]}H", self._buffer.data, found[0])
+
+    def tables(self, slot: int) -> "list[Table] | None":
+        """Return the items of a vector of tables."""
+        found = self.vector(slot, 4)
+        if found is None:
+            return None
+        start, count = found
+        buffer = self._buffer
+        offsets = struct.unpack_from(f"<{count}I", buffer.data, start)
+        return [buffer.table_at(start + 4 * n + offset) for n, offset in enumerate(offsets)]
+
+    def string(self, slot: int) -> str | None:
+        """Return a string."""
+        position = self._find(slot, 4)
+        return self._string_at(position) if position else None
+
+    def strings(self, slot: int) -> list[str] | None:
+        """Return the items of a vector of strings."""
+        found = self.vector(slot, 4)
+        if found is None:
+            return None
+        start, count = found
+        self._buffer.charge(count * _TABLE_COST)
+        return [self._string_at(start + 4 * n) for n in range(count)]
+
+    def _string_at(self, position: int) -> str:
+        start, length = self._vector_at(position, 1)
+        data = self._buffer.data
+        stop = start + length
+        if stop >= self._buffer.size or data[stop]:
+            raise CorruptionError(f"the string at {start} has no end")
+        try:
+            return data[start:stop].decode()
+        except UnicodeDecodeError:
+            raise CorruptionError(f"the string at {start} is not UTF-8") from None
