@@ -28,8 +28,9 @@ MIB: Final = 1 << 20
 class MountSettings:
     """Everything that decides how one repository is mounted.
 
-    ``ref`` is the one version to show, None for the whole repository. ``follow_s`` is how often branches are looked at for new
-    snapshots, None never. ``deadline_s`` bounds every request of a reader.
+    ``ref`` is the one version to show, None for the whole repository. ``follow_s`` is how
+    often branches are looked at for new snapshots, None never. ``deadline_s`` bounds every
+    request of a reader.
     """
 
     repository: str

@@ -1,0 +1,5 @@
+"""``python -m zfuse``."""
+
+from zfuse.cli.main import main
+
+main()
