@@ -1,0 +1,76 @@
+"""nginx over a directory: GET and HEAD, ranges, ETag and Last-Modified."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.servers.processes import accepts, free_ports, running, wait_until
+
+# No tcp_nopush: it holds ranges back for 40 ms.
+_CONFIG = """
+daemon off;
+master_process off;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nodelay on;
+    keepalive_requests 1000000;
+    default_type application/octet-stream;
+    client_body_temp_path {directory}/t1;
+    proxy_temp_path {directory}/t2;
+    fastcgi_temp_path {directory}/t3;
+    uwsgi_temp_path {directory}/t4;
+    scgi_temp_path {directory}/t5;
+    server {{
+        listen 127.0.0.1:{port};
+        root {root};
+        location / {{ limit_except GET {{ deny all; }} }}
+        location /no-ranges/ {{ alias {root}/; max_ranges 0; }}
+        location /moved/ {{ rewrite ^/moved/(.*)$ http://127.0.0.1:{port}/$1 redirect; }}
+        location /private/ {{ deny all; }}
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class NginxServer:
+    """Files put below ``root`` are served below ``url``.
+
+    The same files are below ``url/no-ranges``, where Range is ignored, and ``url/moved``
+    redirects to them; ``url/private`` answers 403.
+    """
+
+    url: str
+    root: Path
+
+
+@contextlib.contextmanager
+def serve_directory(root: Path, directory: Path) -> Iterator[NginxServer]:
+    """Serve *root*, with nginx's own files in *directory*."""
+    nginx = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/bin")
+    if nginx is None:
+        pytest.skip("nginx is not there: apt install nginx-light")
+    (port,) = free_ports(1)
+    config = directory / "nginx.conf"
+    config.write_text(_CONFIG.format(directory=directory, port=port, root=root))
+    log = directory / "nginx.log"
+    command = [nginx, "-p", str(directory), "-e", str(log), "-c", str(config)]
+    with running(command, log) as process:
+        wait_until(lambda: accepts(port), process, log)
+        yield NginxServer(f"http://127.0.0.1:{port}", root)
+
+
+@pytest.fixture(scope="session")
+def nginx(tmp_path_factory):
+    """One nginx for the whole session; take a directory below its root each."""
+    root = tmp_path_factory.mktemp("www")
+    with serve_directory(root, tmp_path_factory.mktemp("nginx")) as server:
+        yield server
