@@ -1,0 +1,112 @@
+"""``zfuse log``."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+import trio
+
+from zfuse.cli import output
+from zfuse.cli.options import ref_options, storage_options
+from zfuse.cli.target import Target, find_target, locate_snapshot, opened, split_arguments
+from zfuse.format.ids import SnapshotId
+from zfuse.format.repo_info import SnapshotInfo
+from zfuse.repo.repository import Repository
+
+Row = dict[str, Any]
+
+
+@click.command(epilog="Example: zfuse log s3://bucket/repo main -n 10")
+@click.argument("arguments", metavar="[REPO|PATH] [REF]", nargs=-1)
+@click.option("-n", "limit", type=click.IntRange(1), metavar="N", help="Show the newest N only.")
+@click.option("--graph", is_flag=True, help="Draw the histories of all branches and tags.")
+@ref_options
+@storage_options
+@output.as_json
+def command(
+    *,
+    arguments: Sequence[str],
+    limit: int | None,
+    graph: bool,
+    as_json: bool,
+    **flags: Any,  # noqa: ANN401
+) -> None:
+    """Show the snapshots that REF (default main) consists of, newest first.
+
+    REF is a branch, a tag, a snapshot id, or branch/NAME or tag/NAME. Without REPO|PATH it
+    is looked for in the mount of the current directory.
+    """
+    text, ref = split_arguments(arguments)
+    target = find_target(text, flags)
+    rows = trio.run(_everything if graph else _history, target, ref, limit)
+    if as_json:
+        for row in rows:
+            output.print_json(row)
+        return
+    margins = _lanes(rows) if graph else [""] * len(rows)
+    for margin, row in zip(margins, rows, strict=True):
+        print(margin + _line(row))
+
+
+async def _history(target: Target, ref: str | None, limit: int | None) -> list[Row]:
+    async with opened(target) as repository:
+        rows: list[Row] = []
+        async for info in repository.ancestry(await locate_snapshot(repository, target, ref)):
+            rows.append(snapshot_row(info, repository))
+            if len(rows) == limit:
+                break
+        return rows
+
+
+async def _everything(target: Target, _ref: str | None, limit: int | None) -> list[Row]:
+    async with opened(target) as repository:
+        infos: dict[SnapshotId, SnapshotInfo] = {}
+        for tip in {*repository.branches.values(), *repository.tags.values()}:
+            async for info in repository.ancestry(tip):
+                if info.id in infos:
+                    break
+                infos[info.id] = info
+        newest = sorted(infos.values(), key=lambda info: info.flushed_at, reverse=True)
+        return [snapshot_row(info, repository) for info in newest[:limit]]
+
+
+def snapshot_row(info: SnapshotInfo, repository: Repository) -> Row:
+    """Return the JSON description of a snapshot, with the refs that point at it."""
+    return {
+        "id": str(info.id),
+        "parent_id": str(info.parent_id) if info.parent_id is not None else None,
+        "written_at": output.utc(info.flushed_at),
+        "message": info.message,
+        "metadata": dict(info.metadata),
+        "branches": _names_of(info.id, repository.branches),
+        "tags": _names_of(info.id, repository.tags),
+    }
+
+
+def _names_of(snapshot_id: SnapshotId, refs: Mapping[str, SnapshotId]) -> list[str]:
+    return sorted(name for name, target in refs.items() if target == snapshot_id)
+
+
+def _line(row: Row) -> str:
+    refs = [*row["branches"], *(f"tag: {tag}" for tag in row["tags"])]
+    shown = output.styled(f" ({', '.join(refs)})", fg="green") if refs else ""
+    message = row["message"].partition("\n")[0]
+    return f"{output.styled(row['id'], fg='yellow')}  {row['written_at']}{shown}  {message}"
+
+
+def _lanes(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield the drawing in front of each row: a star in its lane, lines for the others.
+
+    A lane is a chain of parents; it ends in the lane of a snapshot that both lead to.
+    """
+    lanes: list[str | None] = []
+    for row in rows:
+        mine = [n for n, expected in enumerate(lanes) if expected == row["id"]]
+        if not mine:
+            mine = [len(lanes)]
+            lanes.append(None)
+        marks = ["*" if n == mine[0] else "/" if n in mine else "|" for n in range(len(lanes))]
+        yield " ".join(marks) + " "
+        lanes[mine[0]] = row["parent_id"]
+        gone = {*mine[1:], *(mine[:1] if row["parent_id"] is None else ())}
+        lanes = [lane for n, lane in enumerate(lanes) if n not in gone]

@@ -1,0 +1,165 @@
+"""REPO|PATH: what a command is to look at, be it a repository or something inside a mount."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from zfuse.cli.options import all_layers, layer_of
+from zfuse.daemon.assemble import open_repository
+from zfuse.daemon.control import call
+from zfuse.daemon.mountinfo import find_mount
+from zfuse.daemon.settings import Layer, chosen_ref, mount_settings
+from zfuse.errors import InvalidInputError, NotFoundError, NotMountedError
+from zfuse.format.ids import SnapshotId
+from zfuse.fs.names import decode_name
+from zfuse.repo.ref import Ref, RefKind, parse_ref, resolve
+from zfuse.repo.repository import Repository
+from zfuse.repo.view import HierarchyView, join
+
+MAIN: Final = Ref(RefKind.BRANCH, "main")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A repository, the settings to open it with, and what of it was pointed at.
+
+    ``inside`` are the names between the root of a mount and the path that was given, empty
+    for a repository; ``mounted`` is the one ref that the mount shows, None if it shows all.
+    """
+
+    location: str
+    layer: Layer
+    inside: tuple[str, ...] = ()
+    mounted: Ref | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path in one version of a repository; ``path`` is absolute, ``/`` is the root."""
+
+    repository: Repository
+    ref: Ref
+    view: HierarchyView
+    path: str
+
+    @property
+    def snapshot_id(self) -> SnapshotId:
+        """The snapshot that the ref names."""
+        return self.view.snapshot.id
+
+
+def is_target(text: str) -> bool:
+    """Tell whether *text* can be a REPO|PATH: a URL, or a path that is there."""
+    return "://" in text or Path(text).exists()
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[str | None, str | None]:
+    """Tell REPO|PATH from REF in ``[REPO|PATH] [REF]``; None for what is not given.
+
+    A single word is REPO|PATH if it can be one, else a REF.
+
+    Raises:
+        InvalidInputError: there are more than two.
+    """
+    match list(arguments):
+        case []:
+            return None, None
+        case [word]:
+            return (word, None) if is_target(word) else (None, word)
+        case [target, ref]:
+            return target, ref
+        case _:
+            raise InvalidInputError(f"too many arguments: {' '.join(arguments)}")
+
+
+def find_target(text: str | None, flags: Mapping[str, Any]) -> Target:
+    """Interpret REPO|PATH; None is the current directory.
+
+    A path inside a mount means the mount's repository, which is read anew and by this
+    process: a mount that hangs can be looked into.
+
+    Raises:
+        NotMountedError: *text* is no repository and not inside a mount, or the daemon of
+            the mount is gone.
+    """
+    layer = all_layers(layer_of(flags))
+    if text is not None and "://" in text:
+        return Target(text, layer)
+    path = Path(text or ".")
+    try:
+        mount = find_mount(path)
+    except NotMountedError:
+        if text is None:
+            raise
+        return Target(str(path.absolute()), layer)
+    status = call(mount.path, "status")
+    inside = path.absolute().relative_to(mount.path).parts
+    mounted = status.get("ref")
+    ref = Ref(RefKind(mounted["kind"]), mounted["name"]) if mounted else None
+    return Target(status["repository"], {**status["storage"], **layer}, inside, ref)
+
+
+@asynccontextmanager
+async def opened(target: Target) -> AsyncIterator[Repository]:
+    """Open the repository of *target* for the duration of the block."""
+    settings = mount_settings(target.location, {**target.layer, "rw": False})
+    async with open_repository(settings) as repository:
+        yield repository
+
+
+async def locate(repository: Repository, target: Target, node: str | None) -> Place:
+    """Find the version and the path that *target* points at, and *node* below it.
+
+    Without any ref it is the branch main.
+
+    Raises:
+        NotFoundError: there is no such ref.
+        InvalidInputError: a path of a mount that belongs to no version (``DIR/branch``).
+    """
+    ref, names = _split(repository, target)
+    ref = chosen_ref(target.layer) or ref
+    view = await repository.assets.fetch_hierarchy(await resolve(repository, ref))
+    path = "/"
+    for name in names:
+        path = join(path, decode_name(name, view.children(path)) or name)
+    for name in (node or "").strip("/").split("/"):
+        path = join(path, name) if name else path
+    return Place(repository, ref, view, path)
+
+
+async def locate_snapshot(repository: Repository, target: Target, text: str | None) -> SnapshotId:
+    """Return the snapshot that the REF *text* names; None means what *target* points at.
+
+    Raises:
+        NotFoundError: there is no such ref.
+    """
+    if text is None:
+        ref = chosen_ref(target.layer) or _split(repository, target)[0]
+    else:
+        ref = await parse_ref(repository, text)
+    return await resolve(repository, ref)
+
+
+def _split(repository: Repository, target: Target) -> tuple[Ref, tuple[str, ...]]:
+    """Return the ref that a path inside a mount belongs to, and the names below its root."""
+    if target.mounted is not None:
+        return target.mounted, target.inside
+    match target.inside:
+        case ():
+            return MAIN, ()
+        case (kind, name, *rest) if kind in set(RefKind):
+            known = repository.branches if kind == RefKind.BRANCH else repository.tags
+            return Ref(RefKind(kind), decode_name(name, known) or name), tuple(rest)
+        case _:
+            raise InvalidInputError(
+                f"{'/'.join(target.inside)} is no version of the repository;"
+                " point below branch/NAME, tag/NAME, snapshot/ID or time/TIME"
+            )
+
+
+def require_directory(place: Place) -> None:
+    """Raise NotFoundError unless there is a group or an array at *place*."""
+    if not place.view.is_directory(place.path):
+        raise NotFoundError(f"{place.ref} has no {place.path}; zfuse tree shows what it has")
