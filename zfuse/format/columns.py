@@ -30,7 +30,7 @@ class RawBuffer:
 
     def u32(self, positions: I64) -> I64:
         """Return the numbers at *positions*, which must be sound, 0 where they are absent."""
-        numbers = self._u32[positions >> 2].astype(np.int64)
+        numbers: I64 = self._u32[positions >> 2].astype(np.int64)
         numbers[positions == 0] = 0
         return numbers
 
@@ -43,7 +43,8 @@ class RawBuffer:
 
     def u16(self, positions: I64) -> I64:
         """Return the numbers at *positions*, which must be sound."""
-        return self._u16[positions >> 1].astype(np.int64)
+        numbers: I64 = self._u16[positions >> 1].astype(np.int64)
+        return numbers
 
     def follow(self, positions: I64) -> I64:
         """Return where the offsets at *positions* lead; at least 4 bytes are there."""

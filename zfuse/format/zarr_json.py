@@ -1,13 +1,24 @@
 """What zfuse needs to know of an array's zarr.json: its chunk grid and the names of its chunks.
 
 Specification: Zarr v3 core, "Array metadata", "Chunk key encoding", and the rectilinear
-chunk grid extension.
+chunk grid extension. The official library checks little of what it stores (node type, shape
+and chunk grid), so the rest may be anything and must not stand in the way of the chunks.
 """
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
+
+from zfuse.errors import CorruptionError
+from zfuse.format.values import Json
+
+_MAX_CHUNKS: Final = 1 << 22
+"""Chunks along all dimensions of a rectilinear grid: more would be a memory bomb."""
+
+_MAX_COORD: Final = 2**32 - 1
+_LONGEST_INTEGER: Final = 4000  # digits; Python refuses to parse more than 4300
 
 
 class ChunkKeyEncoding(ABC):
@@ -19,11 +30,87 @@ class ChunkKeyEncoding(ABC):
 
     @abstractmethod
     def directories(self, rank: int) -> int:
-        """Return how many directories below the array lead to a chunk of *rank* (2 for ``c/0/1``)."""
+        """Return how many directories below the array lead to a chunk (2 for ``c/0/1``)."""
 
     @abstractmethod
     def decode(self, name: str, rank: int) -> tuple[int, ...] | None:
         """Return the index that *name* spells, None unless it is the canonical spelling."""
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultChunkKeys(ChunkKeyEncoding):
+    """The encoding ``default``: ``c/0/1``, and ``c`` for the chunk of a scalar."""
+
+    separator: str = "/"
+
+    def encode(self, coords: Sequence[int]) -> str:
+        """Return the name of the chunk at *coords*."""
+        return self.separator.join(("c", *map(str, coords)))
+
+    def directories(self, rank: int) -> int:
+        """Return how many directories below the array lead to a chunk."""
+        return rank if self.separator == "/" else 0
+
+    def decode(self, name: str, rank: int) -> tuple[int, ...] | None:
+        """Return the index that *name* spells, None unless it is the canonical spelling."""
+        first, *numbers = name.split(self.separator)
+        return _coords(numbers, rank) if first == "c" else None
+
+
+@dataclass(frozen=True, slots=True)
+class V2ChunkKeys(ChunkKeyEncoding):
+    """The encoding ``v2``: ``0.1``, and ``0`` for the chunk of a scalar."""
+
+    separator: str = "."
+
+    def encode(self, coords: Sequence[int]) -> str:
+        """Return the name of the chunk at *coords*."""
+        return self.separator.join(map(str, coords)) or "0"
+
+    def directories(self, rank: int) -> int:
+        """Return how many directories below the array lead to a chunk."""
+        return max(rank - 1, 0) if self.separator == "/" else 0
+
+    def decode(self, name: str, rank: int) -> tuple[int, ...] | None:
+        """Return the index that *name* spells, None unless it is the canonical spelling."""
+        if rank == 0:
+            return () if name == "0" else None
+        return _coords(name.split(self.separator), rank)
+
+
+@dataclass(frozen=True, slots=True)
+class AffixedChunkKeys(ChunkKeyEncoding):
+    """The extensions ``suffix`` and ``prefix``: another encoding's names between two strings."""
+
+    base: ChunkKeyEncoding
+    prefix: str = ""
+    suffix: str = ""
+
+    def encode(self, coords: Sequence[int]) -> str:
+        """Return the name of the chunk at *coords*."""
+        return f"{self.prefix}{self.base.encode(coords)}{self.suffix}"
+
+    def directories(self, rank: int) -> int:
+        """Return how many directories below the array lead to a chunk."""
+        return self.prefix.count("/") + self.base.directories(rank)
+
+    def decode(self, name: str, rank: int) -> tuple[int, ...] | None:
+        """Return the index that *name* spells, None unless it is the canonical spelling."""
+        if not (name.startswith(self.prefix) and name.endswith(self.suffix)):
+            return None
+        return self.base.decode(name.removeprefix(self.prefix).removesuffix(self.suffix), rank)
+
+
+def _coords(numbers: Sequence[str], rank: int) -> tuple[int, ...] | None:
+    if len(numbers) != rank or not all(_is_canonical(number) for number in numbers):
+        return None
+    return tuple(map(int, numbers))
+
+
+def _is_canonical(number: str) -> bool:
+    if not (number.isascii() and number.isdecimal()) or len(number) > 10:
+        return False
+    return (number[0] != "0" or number == "0") and int(number) <= _MAX_COORD
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +120,7 @@ class ArrayMetadata:
     ``data_type`` is the name of the type, or of its extension. ``chunk_shape`` is the shape
     of a regular chunk in elements (of the whole shard where ``inner_chunk_shape`` is set),
     None for a rectilinear grid, whose chunk lengths per dimension are in ``chunk_lengths``.
+    Both are None where the grid is an extension that zfuse does not know.
     """
 
     shape: tuple[int, ...]
@@ -60,4 +148,143 @@ class ArrayMetadata:
         Raises:
             CorruptionError: the bytes are not the metadata of an array.
         """
-        raise NotImplementedError
+        document = _document(user_data)
+        if document.get("node_type") != "array":
+            raise CorruptionError("the zarr.json is not that of an array")
+        shape = _lengths(document.get("shape"), "shape")
+        grid, configuration = _named(document.get("chunk_grid"))
+        codecs = _list(document.get("codecs"))
+        return cls(
+            shape=shape,
+            data_type=_named(document.get("data_type"))[0] or "unknown",
+            chunk_shape=_chunk_shape(configuration, shape) if grid == "regular" else None,
+            chunk_lengths=_chunk_lengths(configuration, shape) if grid == "rectilinear" else None,
+            inner_chunk_shape=_inner_chunk_shape(codecs),
+            codecs=tuple(name for name, _ in map(_named, codecs) if name is not None),
+            dimension_names=_dimension_names(document.get("dimension_names")),
+            chunk_key_encoding=_chunk_key_encoding(document.get("chunk_key_encoding", "default")),
+        )
+
+
+def _document(user_data: bytes) -> Mapping[str, Json]:
+    # Official writers let through bytes that are not UTF-8, inside attributes for example.
+    text = user_data.decode(errors="surrogateescape")
+    try:
+        document = json.loads(text, parse_int=_integer)
+    except (ValueError, RecursionError) as exc:
+        raise CorruptionError(f"the zarr.json is not JSON: {exc}") from None
+    if not isinstance(document, dict):
+        raise CorruptionError("the zarr.json is not a JSON object")
+    return document
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) < _LONGEST_INTEGER else float(digits)
+
+
+def _named(value: Json) -> tuple[str | None, Mapping[str, Json]]:
+    """Return name and configuration of an extension point; a bare string is the name."""
+    if isinstance(value, str):
+        return value, {}
+    if not isinstance(value, dict):
+        return None, {}
+    name, configuration = value.get("name"), value.get("configuration")
+    return (
+        name if isinstance(name, str) else None,
+        configuration if isinstance(configuration, dict) else {},
+    )
+
+
+def _list(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []
+
+
+def _lengths(value: Json, what: str) -> tuple[int, ...]:
+    if not isinstance(value, list):
+        raise CorruptionError(f"the {what} in the zarr.json is not a list")
+    return tuple(_length(item, what) for item in value)
+
+
+def _length(value: Json, what: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise CorruptionError(f"the {what} in the zarr.json has the length {value!r}")
+    return value
+
+
+def _chunk_shape(configuration: Mapping[str, Json], shape: Sequence[int]) -> tuple[int, ...]:
+    lengths = _lengths(configuration.get("chunk_shape"), "chunk shape")
+    if len(lengths) < len(shape):
+        raise CorruptionError("the chunk shape in the zarr.json has too few dimensions")
+    return lengths[: len(shape)]  # official writers ignore what is too much
+
+
+def _chunk_lengths(
+    configuration: Mapping[str, Json], shape: Sequence[int]
+) -> tuple[tuple[int, ...], ...]:
+    dimensions = _list(configuration.get("chunk_shapes"))
+    if configuration.get("kind") != "inline" or len(dimensions) != len(shape):
+        raise CorruptionError("the rectilinear chunk grid in the zarr.json does not fit the shape")
+    runs = [_runs(item, length) for item, length in zip(dimensions, shape, strict=True)]
+    if sum(count for dimension in runs for _, count in dimension) > _MAX_CHUNKS:
+        raise CorruptionError("the rectilinear chunk grid in the zarr.json is beyond all bounds")
+    return tuple(
+        tuple(step for step, count in dimension for _ in range(count)) for dimension in runs
+    )
+
+
+def _runs(value: Json, length: int) -> list[tuple[int, int]]:
+    """Return (chunk length, count) along a dimension that is *length* elements long."""
+    if not isinstance(value, list):
+        step = _length(value, "chunk grid")
+        return [(step, -(-length // step) if step else 0)]
+    return [_run(item if isinstance(item, list) else [item, 1]) for item in value]
+
+
+def _run(item: Sequence[Json]) -> tuple[int, int]:
+    if len(item) != 2:
+        raise CorruptionError("a run of chunks in the zarr.json is not [length, count]")
+    return _length(item[0], "chunk grid"), _length(item[1], "chunk grid")
+
+
+def _inner_chunk_shape(codecs: Sequence[Json]) -> tuple[int, ...] | None:
+    for name, configuration in map(_named, codecs):
+        if name == "sharding_indexed":
+            return _lengths(configuration.get("chunk_shape"), "inner chunk shape")
+    return None
+
+
+def _dimension_names(value: Json) -> tuple[str | None, ...] | None:
+    if not isinstance(value, list):
+        return None
+    return tuple(name if isinstance(name, str) else None for name in value)
+
+
+def _chunk_key_encoding(value: Json) -> ChunkKeyEncoding | None:
+    name, configuration = _named(value)
+    if isinstance(value, dict) and "separator" in value:  # zarr-python reads this form too
+        configuration = {"separator": value["separator"], **configuration}
+    if name in ("suffix", "prefix"):
+        return _affixed(name, configuration)
+    if name not in ("default", "v2"):
+        return None
+    separator = configuration.get("separator", "/" if name == "default" else ".")
+    if separator not in ("/", "."):
+        return None
+    return DefaultChunkKeys(separator) if name == "default" else V2ChunkKeys(separator)
+
+
+def _affixed(name: str, configuration: Mapping[str, Json]) -> ChunkKeyEncoding | None:
+    # The text of the extension says base_encoding, one of its examples base-encoding.
+    base_encoding = configuration.get("base_encoding", configuration.get("base-encoding"))
+    base, affix = _chunk_key_encoding(base_encoding), configuration.get(name)
+    if base is None or not isinstance(affix, str) or not _is_affix(name, affix):
+        return None
+    return AffixedChunkKeys(base, **{name: affix})
+
+
+def _is_affix(name: str, affix: str) -> bool:
+    if name == "suffix":  # with a slash the last directory would not be the last but one number
+        return "/" not in affix and "\0" not in affix
+    return not affix.startswith("/") and not any(
+        part in affix for part in ("..", "\\", "\0", "//", "zarr.json")
+    )
