@@ -1,7 +1,7 @@
 """One version of the hierarchy: which nodes there are, and where."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from zfuse.errors import CorruptionError
 from zfuse.format.snapshot import ArrayNode, Node, Snapshot
@@ -15,21 +15,24 @@ class HierarchyView:
 
     Paths are absolute, ``/`` is the root. Directories include implicit groups: paths that
     have no node of their own but nodes below. ``nbytes`` is about what this occupies in
-    memory beyond the snapshot; ``unreachable`` names the nodes whose path is not canonical,
-    which no key of the official store leads to either.
+    memory beyond the snapshot; ``not_shown`` tells path and reason of all that a directory
+    tree cannot hold.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.nodes: dict[str, Node] = {}
-        self.unreachable: list[str] = []
+        self.not_shown: list[tuple[str, str]] = []
         self._children: dict[str, dict[str, None]] = {"/": {}}
         self._metadata: dict[str, ArrayMetadata | None] = {}
         for node in snapshot.nodes:
             if _is_canonical(node.path):
                 self._add(node)
             else:
-                self.unreachable.append(node.path)
+                # No key of the official store leads to such a node either.
+                self._hide(node.path, "its path is not canonical")
+        for path in [p for p in self._children if isinstance(self.nodes.get(p), ArrayNode)]:
+            self._find_hidden_chunks(path)
         self.nbytes = 200 * (len(self.nodes) + len(self._children)) + snapshot.nbytes
 
     def _add(self, node: Node) -> None:
@@ -44,6 +47,23 @@ class HierarchyView:
             siblings[name] = None
             path = parent
 
+    def _hide(self, path: str, reason: str) -> None:
+        log.warning("%s is not shown: %s", path, reason)
+        self.not_shown.append((path, reason))
+
+    def _find_hidden_chunks(self, path: str) -> None:
+        """Note which chunk files of an array have nodes in their place."""
+        array = self.nodes[path]
+        metadata = self.metadata(array) if isinstance(array, ArrayNode) else None
+        if metadata is None or metadata.chunk_key_encoding is None:
+            return
+        start = path.rstrip("/") + "/"
+        rank = len(metadata.shape)
+        for other in self.nodes:
+            below = other.removeprefix(start)
+            if below != other and metadata.chunk_key_encoding.decode(below, rank) is not None:
+                self._hide(path, f"the node {other} takes the name of the chunk {below}")
+
     def node(self, path: str) -> Node | None:
         """Return the node at *path*, None for an implicit group or nothing."""
         return self.nodes.get(path)
@@ -51,6 +71,10 @@ class HierarchyView:
     def is_directory(self, path: str) -> bool:
         """Tell whether *path* is a node or leads to one; the root always is."""
         return path in self.nodes or path in self._children
+
+    def directories(self) -> Iterable[str]:
+        """Return the paths of all directories."""
+        return self._children.keys() | self.nodes.keys()
 
     def children(self, path: str) -> Mapping[str, None]:
         """Return the names directly below *path*, in the order of the snapshot."""
@@ -65,8 +89,11 @@ class HierarchyView:
         try:
             parsed = ArrayMetadata.parse(node.user_data)
         except CorruptionError as exc:
-            log.warning("%s: its chunks can not be shown: %s", node.path, exc)
-            parsed = None
+            self._hide(node.path, f"its chunks have no names: {exc}")
+            self._metadata[node.path] = None
+            return None
+        if parsed.chunk_key_encoding is None:
+            self._hide(node.path, "its chunk key encoding is unknown to this zfuse")
         self._metadata[node.path] = parsed
         return parsed
 

@@ -1,0 +1,210 @@
+"""Assemble one mount, run it, and take it apart again."""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import pyfuse3
+import trio
+
+from zfuse.daemon.assemble import open_repository
+from zfuse.daemon.control import Command, ControlServer, runtime_directory, socket_path
+from zfuse.daemon.mountinfo import MountPoint, find_mount
+from zfuse.daemon.report import MountReport
+from zfuse.daemon.settings import MountSettings
+from zfuse.errors import InvalidInputError, ZfuseError
+from zfuse.fs.control_directory import ControlDirectory
+from zfuse.fs.entry import Directory
+from zfuse.fs.filesystem import FileSystem
+from zfuse.fs.fuse import FuseOperations, Notifier, Ownership
+from zfuse.fs.hierarchy import NodeDirectory
+from zfuse.fs.refs_directory import RepositoryDirectory
+from zfuse.fs.tree import Trees
+from zfuse.repo.repository import Repository
+
+log = logging.getLogger(__name__)
+
+MAX_REQUESTS: Final = 4096
+"""Requests in work at once; pyfuse3's own 99 let a hundred slow reads freeze everything."""
+
+MAX_BACKGROUND: Final = 1024
+"""Page-cache reads that the kernel keeps under way; its own 12 freeze the mount likewise."""
+
+_CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
+
+
+def serve(settings: MountSettings, mountpoint: Path, *, ready: Callable[[], None]) -> None:
+    """Mount what *settings* say at *mountpoint*, and return once it is unmounted.
+
+    *ready* is called when the mount answers. SIGTERM and SIGINT unmount.
+
+    Raises:
+        ZfuseError: the repository cannot be opened, or the directory not be mounted at.
+    """
+    # Two threads share the interpreter, this one and the object stores' event loop: the
+    # default of 5 ms is how long one of them may have to wait for the other.
+    sys.setswitchinterval(0.0005)
+    try:
+        trio.run(_serve, settings, mountpoint, ready)
+    except BaseExceptionGroup as group:
+        deliberate, other = group.split(ZfuseError)
+        if deliberate is None or other is not None:
+            raise
+        raise _first(deliberate) from group
+
+
+async def _serve(settings: MountSettings, mountpoint: Path, ready: Callable[[], None]) -> None:
+    async with open_repository(settings) as repository, trio.open_nursery() as background:
+        trees = Trees(repository)
+        root = await _root(settings, trees, background)
+        report = MountReport(settings, mountpoint, repository, trees)
+        socket = runtime_directory(os.geteuid()) / f"{os.getpid()}.sock"
+        control = ControlDirectory(report.files(), str(socket), report.since_ns)
+        file_system = FileSystem(root, control, trees, background)
+        operations = FuseOperations(
+            file_system, _ownership(settings), deadline_s=settings.deadline_s
+        )
+        with _mounted(operations, mountpoint, _options(settings, repository)):
+            background.start_soon(_terminate_on_signal)
+            mount = find_mount(mountpoint)
+            async with _notifier() as notifier, trio.open_nursery() as loop:
+                refresh = _Refresh(file_system, notifier)
+                server = ControlServer(socket, socket_path(mount), _commands(report, refresh))
+                await background.start(server.run)
+                if settings.follow_s is not None:
+                    background.start_soon(refresh.follow, settings.follow_s)
+                loop.start_soon(pyfuse3.main, 1, MAX_REQUESTS)
+                await _settle(mount)
+                log.info("%s is mounted at %s", settings.repository, mountpoint)
+                ready()
+        background.cancel_scope.cancel()
+    log.info("%s is unmounted", mountpoint)
+
+
+async def _root(settings: MountSettings, trees: Trees, nursery: trio.Nursery) -> Directory:
+    """Return what the mount point itself shows; a single version is loaded, so that a
+    damaged one is an error of the mount and not of its first reader.
+    """
+    if settings.ref is None:
+        return RepositoryDirectory(trees, nursery)
+    tree = await trees.get(settings.ref, is_mount_root=True)
+    await tree.version()
+    return NodeDirectory(tree, "/", nursery)
+
+
+def _ownership(settings: MountSettings) -> Ownership:
+    return Ownership(
+        os.geteuid() if settings.uid is None else settings.uid,
+        os.getegid() if settings.gid is None else settings.gid,
+        settings.umask or 0,
+    )
+
+
+def _options(settings: MountSettings, repository: Repository) -> set[str]:
+    # libfuse takes ASCII, with a comma and a backslash escaped.
+    name = quote(repository.storage.url, safe="/:@!$&'()*+;=~ ")
+    options = {f"fsname={name}", "subtype=zfuse", "ro", "default_permissions"}
+    return options | {"allow_other"} if settings.allow_other else options
+
+
+@contextlib.contextmanager
+def _mounted(operations: FuseOperations, mountpoint: Path, options: set[str]) -> Iterator[None]:
+    try:
+        pyfuse3.init(operations, str(mountpoint), options)
+    except RuntimeError as exc:
+        raise InvalidInputError(
+            f"the kernel refused to mount at {mountpoint}; zfuse doctor looks for the reason"
+        ) from exc
+    try:
+        yield
+    finally:
+        pyfuse3.close(unmount=True)
+
+
+@asynccontextmanager
+async def _notifier() -> AsyncIterator[Notifier]:
+    notifier = Notifier()
+    try:
+        yield notifier
+    finally:
+        notifier.close()
+
+
+async def _terminate_on_signal() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("unmounting on %s", signal.Signals(number).name)
+            pyfuse3.terminate()
+            return
+
+
+async def _settle(mount: MountPoint) -> None:
+    """Wait until the mount answers, then lift the kernel's limits where that is allowed."""
+    # In a thread: the question comes back to this very loop.
+    await trio.to_thread.run_sync(os.stat, mount.path)
+    connection = _CONNECTIONS / mount.device.partition(":")[2]
+    for name, value in (
+        ("max_background", MAX_BACKGROUND),
+        ("congestion_threshold", MAX_BACKGROUND * 3 // 4),
+    ):
+        try:
+            (connection / name).write_text(str(value))
+        except OSError as exc:
+            log.debug("%s stays as it is: %s", name, exc)
+
+
+class _Refresh:
+    """Lets branches move, and has the kernel look up what that changed."""
+
+    def __init__(self, file_system: FileSystem, notifier: Notifier) -> None:
+        self._file_system = file_system
+        self._notifier = notifier
+
+    async def once(self) -> Mapping[str, Any]:
+        """Refresh and return what moved."""
+        refreshed = await self._file_system.refresh()
+        await self._notifier.invalidate(refreshed.stale)
+        return {
+            "moved": [
+                {
+                    "branch": move.branch,
+                    "before": str(move.before),
+                    "after": None if move.after is None else str(move.after),
+                }
+                for move in refreshed.moved
+            ]
+        }
+
+    async def follow(self, period_s: float) -> None:
+        """Refresh every *period_s* seconds, for ever."""
+        while True:
+            await trio.sleep(period_s)
+            try:
+                await self.once()
+            except ZfuseError as exc:
+                log.warning("following failed, the next try is in %g s: %s", period_s, exc)
+
+
+def _commands(report: MountReport, refresh: _Refresh) -> Mapping[str, Command]:
+    async def status(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        return report.status()
+
+    async def move(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        return await refresh.once()
+
+    async def shutdown(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        pyfuse3.terminate()
+        return {}
+
+    return {"status": status, "refresh": move, "shutdown": shutdown}
+
+
+def _first(error: ZfuseError | BaseExceptionGroup[ZfuseError]) -> ZfuseError:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

@@ -1,0 +1,90 @@
+"""What a mount tells about itself: ``status``, and the files in ``.zfuse/``."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from zfuse.daemon.settings import MountSettings
+from zfuse.fs.tree import Trees
+from zfuse.repo.repository import Repository
+
+
+class MountReport:
+    """Describes one mount, from memory alone."""
+
+    def __init__(
+        self,
+        settings: MountSettings,
+        mountpoint: Path,
+        repository: Repository,
+        trees: Trees,
+    ) -> None:
+        self.since_ns = time.time_ns()
+        self._settings = settings
+        self._mountpoint = mountpoint
+        self._repository = repository
+        self._trees = trees
+
+    def files(self) -> Mapping[str, Callable[[], bytes]]:
+        """Return the makers of the control files, by name."""
+        return {
+            "status.json": lambda: _json(self.status()),
+            "config.json": lambda: _json(self.config()),
+            "stats": self.metrics,
+        }
+
+    def status(self) -> dict[str, Any]:
+        """Return what is mounted, which snapshots it shows, and what it cannot show."""
+        trees = sorted(self._trees.open_trees(), key=lambda tree: str(tree.ref))
+        state = self._repository.state
+        return {
+            "repository": self._repository.storage.url,
+            "spec_version": state.spec_version,
+            "mountpoint": str(self._mountpoint),
+            "ref": None if self._settings.ref is None else str(self._settings.ref),
+            "read_only": True,
+            "pid": os.getpid(),
+            "mounted_at": _rfc3339(self.since_ns // 1000),
+            "refreshed_at": _rfc3339(state.fetched_at),
+            "trees": [{"ref": str(tree.ref), "snapshot": str(tree.snapshot_id)} for tree in trees],
+            "not_shown": [
+                {"ref": str(tree.ref), "path": path, "reason": reason}
+                for tree in trees
+                for path, reason in tree.not_shown()
+            ],
+        }
+
+    def config(self) -> dict[str, Any]:
+        """Return the settings in force, without secrets."""
+        settings = asdict(self._settings)
+        for secret in ("secret_access_key", "session_token"):
+            settings["storage"].pop(secret, None)
+        return settings
+
+    def metrics(self) -> bytes:
+        """Return counters and gauges in Prometheus' text format."""
+        budget = self._repository.assets.budget
+        lines: list[str] = []
+
+        def sample(name: str, kind: str, text: str, values: Mapping[str, float]) -> None:
+            lines.append(f"# HELP zfuse_{name} {text}")
+            lines.append(f"# TYPE zfuse_{name} {kind}")
+            lines.extend(f"zfuse_{name}{labels} {value:g}" for labels, value in values.items())
+
+        sample("memory_bytes", "gauge", "Bytes held by the caches.", {"": budget.used})
+        sample("memory_limit_bytes", "gauge", "Memory budget.", {"": budget.limit})
+        return ("\n".join(lines) + "\n").encode()
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, indent=2, default=str).encode() + b"\n"
+
+
+def _rfc3339(microseconds: int) -> str:
+    moment = datetime.fromtimestamp(microseconds / 1e6, UTC)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,223 @@
+"""What a directory can hold, in the file system's own terms.
+
+Every entry describes itself: a directory looks names up and lists them, a file tells its
+size and opens. ``inodes`` numbers them; ``filesystem`` keeps what is open.
+"""
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NewType
+
+Inode = NewType("Inode", int)
+
+
+class EntryKind(enum.Enum):
+    """What stat(2) says an entry is."""
+
+    DIRECTORY = enum.auto()
+    FILE = enum.auto()
+    LINK = enum.auto()
+
+
+class Caching(enum.Enum):
+    """How long the kernel may keep what it was told of an entry."""
+
+    FOREVER = enum.auto()
+    """Nothing about it changes; a branch's names are invalidated one by one when it moves."""
+    BRIEFLY = enum.auto()
+    """Its times may change; what it is does not."""
+    NEVER = enum.auto()
+
+
+@dataclass(slots=True)
+class Attributes:
+    """What stat(2) shows of an entry; ``size`` in bytes."""
+
+    inode: Inode
+    kind: EntryKind
+    size: int
+    mtime_ns: int
+    caching: Caching
+
+
+@dataclass(slots=True)
+class DirectoryItem:
+    """A line of a listing."""
+
+    name: str
+    attributes: Attributes
+
+
+class InodeGroup(ABC):
+    """Entries that are numbered by arithmetic instead of one by one.
+
+    Equal groups get equal numbers: equality must mean that equal indices have equal
+    content for ever.
+    """
+
+    @abstractmethod
+    def entry_at(self, index: int) -> "Entry":
+        """Return the entry with that *index*, below 2**40."""
+
+
+class Entry(ABC):
+    """Something that has an inode; hashable, equal where it is the same thing."""
+
+    @property
+    @abstractmethod
+    def kind(self) -> EntryKind:
+        """Directory, file or link."""
+
+    @property
+    def place(self) -> tuple[InodeGroup, int] | None:
+        """The group that numbers this entry, and its index there; None if it stands alone."""
+        return None
+
+    @property
+    @abstractmethod
+    def mtime_ns(self) -> int:
+        """When the content came to be, in nanoseconds since 1970."""
+
+    @property
+    @abstractmethod
+    def caching(self) -> Caching:
+        """How long the kernel may keep what it was told."""
+
+    @abstractmethod
+    async def size(self) -> int:
+        """Return the size in bytes.
+
+        Raises:
+            NotFoundError: the entry is no longer there.
+        """
+
+    def describe(self) -> str:
+        """Return the path inside the mount, for log lines."""
+        return repr(self)
+
+
+class Listing(ABC):
+    """The names in a directory as they were when it was opened."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return how many items there are."""
+
+    @abstractmethod
+    async def items(self, start: int, stop: int) -> Sequence[tuple[str, Entry, int]]:
+        """Return name, entry and size in bytes of the items from *start* up to *stop*."""
+
+
+class Directory(Entry):
+    """An entry that holds others."""
+
+    @property
+    def kind(self) -> EntryKind:
+        """A directory."""
+        return EntryKind.DIRECTORY
+
+    async def size(self) -> int:
+        """Return what directories conventionally show."""
+        return 4096
+
+    @abstractmethod
+    async def lookup(self, name: str) -> Entry | None:
+        """Return the entry called *name*, None if there is none."""
+
+    @abstractmethod
+    async def listing(self) -> Listing:
+        """Return the entries, without ``.`` and ``..``."""
+
+
+class Content(ABC):
+    """The bytes of an open file, as they were when it was opened."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Length in bytes."""
+
+    @property
+    def wants_whole(self) -> bool:
+        """Whether a reader is best served with all bytes at once, when it opens the file."""
+        return False
+
+    @abstractmethod
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return up to *size* bytes at *offset*, fewer only at the end of the file."""
+
+
+class File(Entry):
+    """An entry with bytes."""
+
+    @property
+    def kind(self) -> EntryKind:
+        """A regular file."""
+        return EntryKind.FILE
+
+    @abstractmethod
+    async def open(self) -> Content:
+        """Return the content.
+
+        Raises:
+            NotFoundError: the file is no longer there.
+        """
+
+    async def attribute(self, name: str) -> bytes | None:
+        """Return the extended attribute ``user.zfuse.NAME``, None if there is none."""
+        return None
+
+
+class Link(Entry):
+    """A symbolic link."""
+
+    @property
+    def kind(self) -> EntryKind:
+        """A symbolic link."""
+        return EntryKind.LINK
+
+    @property
+    @abstractmethod
+    def target(self) -> str:
+        """Where it leads."""
+
+    async def size(self) -> int:
+        """Return the length of the target."""
+        return len(self.target.encode())
+
+
+class FixedListing(Listing):
+    """A listing whose entries are all known."""
+
+    def __init__(self, items: Sequence[tuple[str, Entry]]) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    async def items(self, start: int, stop: int) -> Sequence[tuple[str, Entry, int]]:
+        """Return a piece of the listing."""
+        return [(name, entry, await entry.size()) for name, entry in self._items[start:stop]]
+
+
+class BytesContent(Content):
+    """Content that is in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return len(self._data)
+
+    @property
+    def wants_whole(self) -> bool:
+        """Yes: it costs nothing."""
+        return True
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return a piece."""
+        return self._data[offset : offset + size]

@@ -1,0 +1,205 @@
+"""The groups and arrays of a tree as directories with a zarr.json."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from zfuse.format.ids import NodeId
+from zfuse.format.snapshot import ArrayNode, Node
+from zfuse.fs.chunk_directory import ChunkDirectory, array_chunks
+from zfuse.fs.entry import (
+    BytesContent,
+    Caching,
+    Content,
+    Directory,
+    Entry,
+    File,
+    FixedListing,
+    Listing,
+)
+from zfuse.fs.names import decode_name, encode_name
+from zfuse.fs.tree import Tree
+from zfuse.repo.provenance import Origin
+from zfuse.repo.view import HierarchyView, join
+
+METADATA_NAME: Final = "zarr.json"
+CONTROL_NAME: Final = ".zfuse"
+
+
+@dataclass(frozen=True)
+class NodeDirectory(Directory):
+    """A group, an array, or a directory that only leads to some.
+
+    Where nodes lie below an array, one directory may be both a node's and one of the
+    array's chunk directories (a node named ``c``); it then shows what either holds.
+    """
+
+    tree: Tree
+    path: str
+    nursery: trio.Nursery = field(compare=False, repr=False)
+
+    @property
+    def mtime_ns(self) -> int:
+        """That of the snapshot shown."""
+        return self.tree.mtime_ns
+
+    @property
+    def caching(self) -> Caching:
+        """As the tree allows."""
+        return self.tree.caching
+
+    def describe(self) -> str:
+        """Return ref and path."""
+        return f"{self.tree.ref}{self.path}"
+
+    async def lookup(self, name: str) -> Entry | None:
+        """Return the entry called *name*."""
+        view = await self.tree.view()
+        if name == METADATA_NAME:
+            node = view.node(self.path)
+            return None if node is None else await self._metadata_file(node)
+        segment = self.decode(name, view)
+        if segment is not None and view.is_directory(join(self.path, segment)):
+            return NodeDirectory(self.tree, join(self.path, segment), self.nursery)
+        for chunks in self._chunk_directories(view):
+            found = await chunks.lookup(name)
+            if found is not None:
+                return found
+        return None
+
+    async def listing(self) -> Listing:
+        """Return metadata file, children, and chunks or what leads to them."""
+        view = await self.tree.view()
+        items: list[tuple[str, Entry]] = []
+        node = view.node(self.path)
+        if node is not None:
+            items.append((METADATA_NAME, await self._metadata_file(node)))
+        for segment in view.children(self.path):
+            child = NodeDirectory(self.tree, join(self.path, segment), self.nursery)
+            items.append((self.encode(segment), child))
+        listings: list[Listing] = [FixedListing(items)]
+        names = {name for name, _ in items}
+        for chunks in self._chunk_directories(view):
+            listing = await chunks.listing()
+            if len(listing):
+                # Names that a node has already are looked up as the node, and shown once.
+                listings.append(_Without(listing, names) if len(names) > 1 else listing)
+        return listings[0] if len(listings) == 1 else ChainedListing(listings)
+
+    def encode(self, segment: str) -> str:
+        """Return how the child *segment* is shown here."""
+        if segment == CONTROL_NAME and self.tree.is_mount_root and self.path == "/":
+            return "%2Ezfuse"  # the control files have the name
+        return encode_name(segment)
+
+    def decode(self, name: str, view: HierarchyView) -> str | None:
+        """Return the child that is shown as *name* here, whether or not it exists."""
+        children = view.children(self.path)
+        if name == "%2Ezfuse" and CONTROL_NAME in children and self.encode(CONTROL_NAME) == name:
+            return CONTROL_NAME
+        if name in children and encode_name(name) == name:
+            return name
+        return decode_name(name, children)
+
+    async def _metadata_file(self, node: Node) -> "MetadataFile":
+        provenance = await self.tree.provenance()
+        origin = provenance.of_metadata(node.id)
+        return MetadataFile(self.tree, node.id, origin, node.path, node.user_data)
+
+    def _chunk_directories(self, view: HierarchyView) -> Iterator[ChunkDirectory]:
+        """Yield the chunk directories that this one is, as a rule none or that of its own array."""
+        segments = [] if self.path == "/" else self.path[1:].split("/")
+        for cut in range(len(segments), -1, -1):
+            node = view.node("/" + "/".join(segments[:cut]))
+            if not isinstance(node, ArrayNode):
+                continue
+            array = array_chunks(self.tree, view, node, self.nursery)
+            if array is None:
+                continue
+            below = segments[cut:]
+            prefix = array.names.find_directory(below)
+            if prefix is not None:
+                yield ChunkDirectory(array, len(below), prefix)
+
+
+@dataclass(frozen=True)
+class MetadataFile(File):
+    """The zarr.json of a node, byte for byte as it is stored."""
+
+    tree: Tree
+    node_id: NodeId
+    origin: Origin
+    path: str = field(compare=False)
+    data: bytes = field(compare=False, repr=False)
+
+    @property
+    def mtime_ns(self) -> int:
+        """When the snapshot that brought these bytes was flushed."""
+        return self.origin.flushed_at * 1000
+
+    @property
+    def caching(self) -> Caching:
+        """For ever: other bytes are another entry."""
+        return Caching.FOREVER
+
+    async def size(self) -> int:
+        """Return the number of bytes."""
+        return len(self.data)
+
+    async def open(self) -> Content:
+        """Return the bytes."""
+        return BytesContent(self.data)
+
+    async def attribute(self, name: str) -> bytes | None:
+        """Return where the node comes from: repository, ref, snapshot, node."""
+        value = {
+            "kind": "metadata",
+            "repository": self.tree.repository.storage.url,
+            "ref": str(self.tree.ref),
+            "snapshot": str(self.tree.snapshot_id),
+            "node": str(self.node_id),
+            "length": str(len(self.data)),
+        }.get(name)
+        return None if value is None else value.encode()
+
+    def describe(self) -> str:
+        """Return ref and path."""
+        return f"{self.tree.ref}{join(self.path, METADATA_NAME)}"
+
+
+class ChainedListing(Listing):
+    """Several listings one behind the other."""
+
+    def __init__(self, parts: Sequence[Listing]) -> None:
+        self._parts = parts
+        self._starts = [0, *itertools.accumulate(len(part) for part in parts)]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    async def items(self, start: int, stop: int) -> Sequence[tuple[str, Entry, int]]:
+        """Return a piece of the listing; it ends early where a part does."""
+        for number, part in enumerate(self._parts):
+            first, end = self._starts[number], self._starts[number + 1]
+            if start < end:
+                return await part.items(start - first, min(stop, end) - first)
+        return []
+
+
+class _Without(Listing):
+    """A listing in which some names are passed over, though they keep their positions."""
+
+    def __init__(self, listing: Listing, names: set[str]) -> None:
+        self._listing = listing
+        self._names = names
+
+    def __len__(self) -> int:
+        return len(self._listing)
+
+    async def items(self, start: int, stop: int) -> Sequence[tuple[str, Entry, int]]:
+        """Return a piece of the listing, with an empty name where an item is passed over."""
+        items = await self._listing.items(start, stop)
+        return [("" if n in self._names else n, entry, size) for n, entry, size in items]
