@@ -4,7 +4,6 @@ Specification: spec-v2, "Chunk Manifest Files".
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
@@ -12,26 +11,25 @@ import numpy.typing as npt
 
 from zfuse.errors import CorruptionError
 from zfuse.format.chunk_ref import ChunkRef, InlineRef, NativeRef, VirtualRef
-from zfuse.format.columns import BLOCK, RawBuffer, TableRows
+from zfuse.format.columns import RawBuffer, TableRows
 from zfuse.format.envelope import Envelope
 from zfuse.format.flat import FlatBuffer, Table, required
 from zfuse.format.header import FileType
 from zfuse.format.ids import ChunkId, ManifestId, NodeId
 from zfuse.format.index_keys import IndexKeys
+from zfuse.format.indexed_tables import ROW_COST, IndexedTables
 from zfuse.format.locations import LocationDecompressor
 
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 
-MAX_RANK: Final = 1024
 _MAX_OBJECT: Final = 2**63 - 1
-_ZSTD_WITH_DICTIONARY: Final = 1
 
-# the fields of ChunkRef
-_INDEX, _INLINE, _OFFSET, _LENGTH, _CHUNK_ID = range(5)
+# the fields of ChunkRef behind the index
+_INLINE, _OFFSET, _LENGTH, _CHUNK_ID = range(1, 5)
 _LOCATION, _ETAG, _LAST_MODIFIED, _COMPRESSED_LOCATION = range(5, 9)
 
-_ROW_COST: Final = 16
+_KEY_SIZE: Final = 8
 _EAGER_ROWS: Final = 4096
 """Arrays of so many references are indexed by decode, which may run in a worker thread."""
 
@@ -124,49 +122,13 @@ class ArrayManifest:
         return table.string(_LOCATION)
 
 
-@dataclass(frozen=True, slots=True)
-class _References:
-    """The references of all arrays of a manifest, those of one array side by side.
-
-    ``rows`` says which are whose. ``tables`` and ``index`` are positions in the flatbuffer:
-    of the ChunkRef, and of the first number of its index, which its rank stands before.
-    """
-
-    rows: Mapping[NodeId, slice]
-    tables: U32
-    index: U32
-
-    @classmethod
-    def locate(cls, buffer: FlatBuffer, vectors: Mapping[NodeId, tuple[int, int]]) -> Self:
-        """Find them, given start and length of the vector of each array."""
-        bounds = np.cumsum([0, *(count for _, count in vectors.values())])
-        starts = np.array([start for start, _ in vectors.values()], np.int64)
-        total = int(bounds[-1])
-        buffer.charge(total * _ROW_COST)
-        found = np.empty((2, total), np.uint32)
-        raw = RawBuffer(buffer.data)
-        for low in range(0, total, BLOCK):
-            numbers = np.arange(low, min(low + BLOCK, total))
-            array = bounds.searchsorted(numbers, "right") - 1
-            tables = raw.follow(starts[array] + 4 * (numbers - bounds[array]))
-            index, ranks = raw.vectors(TableRows(raw, tables).field(_INDEX, 4), 4)
-            if not np.all(index) or ranks.max() > MAX_RANK:
-                raise CorruptionError("a reference of the manifest is damaged, or has no index")
-            buffer.charge(4 * int(ranks.sum()))
-            found[:, numbers] = tables, index
-        rows = {
-            node_id: slice(int(bounds[n]), int(bounds[n + 1])) for n, node_id in enumerate(vectors)
-        }
-        return cls(rows, found[0], found[1])
-
-
 class Manifest:
     """A decoded manifest file.
 
     ``nbytes`` is about what this object occupies in memory.
     """
 
-    __slots__ = ("_arrays", "_data", "_locations", "_raw", "_refs", "id", "nbytes")
+    __slots__ = ("_arrays", "_data", "_locations", "_rows", "_tables", "id", "nbytes")
 
     id: ManifestId
     nbytes: int
@@ -174,17 +136,21 @@ class Manifest:
     def __init__(
         self,
         manifest_id: ManifestId,
-        data: bytes,
-        refs: _References,
+        tables: IndexedTables,
+        rows: Mapping[NodeId, slice],
         locations: LocationDecompressor,
     ) -> None:
+        """Make the manifest of the ChunkRef *tables*, of which each array has some *rows*."""
         self.id = manifest_id
-        self.nbytes = len(data) + len(refs.tables) * _ROW_COST
-        self._data = data
-        self._raw = RawBuffer(data)
-        self._refs = refs
+        self.nbytes = len(tables.data) + len(tables) * (ROW_COST + _KEY_SIZE)
+        self._tables = tables
+        self._rows = rows
         self._locations = locations
         self._arrays: dict[tuple[NodeId, int], ArrayManifest | None] = {}
+        for node_id, own in rows.items():
+            if own.stop - own.start >= _EAGER_ROWS:
+                for rank in self.ranks(node_id):
+                    self.array(node_id, rank)
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -200,37 +166,30 @@ class Manifest:
         for table in required(root.tables(1), "Manifest.arrays"):
             node_id = NodeId(required(table.struct(0, 8), "ArrayManifest.node_id"))
             vectors.setdefault(node_id, required(table.vector(1, 4), "ArrayManifest.refs"))
-        manifest = cls(
+        tables, rows = IndexedTables.locate(buffer, list(vectors.values()))
+        return cls(
             ManifestId(required(root.struct(0, 12), "Manifest.id")),
-            buffer.data,
-            _References.locate(buffer, vectors),
+            tables,
+            dict(zip(vectors, rows, strict=True)),
             # 1.x writers leave the algorithm out, and 1 is the default of the schema.
             LocationDecompressor(root.u8(3, default=1), root.byte_vector(2)),
         )
-        for node_id, rows in manifest._refs.rows.items():
-            if rows.stop - rows.start >= _EAGER_ROWS:
-                for rank in manifest.ranks(node_id):
-                    manifest.array(node_id, rank)
-        return manifest
 
     def node_ids(self) -> tuple[NodeId, ...]:
         """Return the arrays that have references here."""
-        return tuple(node_id for node_id, rows in self._refs.rows.items() if rows.stop > rows.start)
+        return tuple(node_id for node_id, rows in self._rows.items() if rows.stop > rows.start)
 
     def array(self, node_id: NodeId, rank: int) -> ArrayManifest | None:
         """Return the references of an array whose index has *rank* numbers, None for none."""
         key = (node_id, rank)
         if key not in self._arrays:
-            self._arrays[key] = self._index(node_id, rank)
+            positions, coords = self._tables.select(self._rows_of(node_id), rank)
+            self._arrays[key] = (
+                ArrayManifest(self._tables.data, positions, coords, self._locations)
+                if len(positions)
+                else None
+            )
         return self._arrays[key]
-
-    def _index(self, node_id: NodeId, rank: int) -> ArrayManifest | None:
-        tables, index, ranks = self._rows_of(node_id)
-        if not np.all(ranks == rank):
-            tables, index = tables[ranks == rank], index[ranks == rank]
-        if len(tables) == 0:
-            return None
-        return ArrayManifest(self._data, tables, self._raw.matrix(index, rank), self._locations)
 
     def ranks(self, node_id: NodeId) -> tuple[int, ...]:
         """Return the ranks that occur in the references of an array, ascending.
@@ -238,11 +197,7 @@ class Manifest:
         Official writers do not check the rank of a chunk key, so a reference of a rank
         that is not the array's can exist.
         """
-        return tuple(np.unique(self._rows_of(node_id)[2]).tolist())
+        return self._tables.ranks(self._rows_of(node_id))
 
-    def _rows_of(self, node_id: NodeId) -> tuple[U32, U32, U32]:
-        """Return positions of tables and of indices, and the ranks, of the references."""
-        rows = self._refs.rows.get(node_id, slice(0, 0))
-        index = self._refs.index[rows]
-        ranks = self._raw.matrix(index - np.uint32(4), 1)[:, 0]
-        return self._refs.tables[rows], index, ranks
+    def _rows_of(self, node_id: NodeId) -> slice:
+        return self._rows.get(node_id, slice(0, 0))

@@ -3,14 +3,24 @@
 Specification: spec-v2, "Transaction Log Files".
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
+from zfuse.errors import CorruptionError
+from zfuse.format.envelope import Envelope
+from zfuse.format.flat import FlatBuffer, Table, required
+from zfuse.format.header import FileType
 from zfuse.format.ids import NodeId, SnapshotId
+from zfuse.format.index_keys import IndexKeys
+from zfuse.format.indexed_tables import IndexedTables
+
+U32 = npt.NDArray[np.uint32]
+
+_GROUP, _ARRAY = 0, 1  # the enum NodeType
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +50,7 @@ class TransactionLog:
     deleted_arrays: frozenset[NodeId]
     updated_arrays: frozenset[NodeId]
     updated_groups: frozenset[NodeId]
-    updated_chunks: Mapping[NodeId, tuple[npt.NDArray[np.uint32], ...]]
+    updated_chunks: Mapping[NodeId, tuple[U32, ...]]
     moved_nodes: tuple[MoveOperation, ...]
     nbytes: int
 
@@ -52,4 +62,65 @@ class TransactionLog:
             CorruptionError: *data* is not a sound transaction log.
             UnsupportedVersionError: it is of a newer specification.
         """
-        raise NotImplementedError
+        envelope = Envelope.decode(data, expect=FileType.TRANSACTION_LOG)
+        buffer = FlatBuffer(envelope.payload)
+        root = buffer.root()
+        moves = tuple(_move(table) for table in root.tables(8) or ())
+        chunks = _updated_chunks(buffer, required(root.tables(7), "TransactionLog.updated_chunks"))
+        arrays = [coords for by_rank in chunks.values() for coords in by_rank]
+        return cls(
+            spec_version=envelope.header.spec_version,
+            id=SnapshotId(required(root.struct(0, 12), "TransactionLog.id")),
+            new_groups=_node_ids(root, 1, "new_groups"),
+            new_arrays=_node_ids(root, 2, "new_arrays"),
+            deleted_groups=_node_ids(root, 3, "deleted_groups"),
+            deleted_arrays=_node_ids(root, 4, "deleted_arrays"),
+            updated_arrays=_node_ids(root, 5, "updated_arrays"),
+            updated_groups=_node_ids(root, 6, "updated_groups"),
+            updated_chunks=chunks,
+            moved_nodes=moves,
+            # what is not chunks takes up to about five times its space in the file
+            nbytes=5 * len(data) + sum(coords.nbytes for coords in arrays),
+        )
+
+
+def _node_ids(root: Table, slot: int, name: str) -> frozenset[NodeId]:
+    items = required(root.structs(slot, NodeId.SIZE), f"TransactionLog.{name}")
+    return frozenset(map(NodeId, items))
+
+
+def _updated_chunks(buffer: FlatBuffer, arrays: Sequence[Table]) -> dict[NodeId, tuple[U32, ...]]:
+    """Read the changed chunks; should an array come twice, all that is said of it counts."""
+    node_ids = [
+        NodeId(required(table.struct(0, NodeId.SIZE), "ArrayUpdatedChunks.node_id"))
+        for table in arrays
+    ]
+    vectors = [required(table.vector(1, 4), "ArrayUpdatedChunks.chunks") for table in arrays]
+    tables, rows = IndexedTables.locate(buffer, vectors)
+    found: dict[NodeId, dict[int, list[U32]]] = {}
+    for node_id, own in zip(node_ids, rows, strict=True):
+        by_rank = found.setdefault(node_id, {})
+        for rank in tables.ranks(own):
+            by_rank.setdefault(rank, []).append(tables.select(own, rank)[1])
+    return {
+        node_id: tuple(_sorted(by_rank[rank]) for rank in sorted(by_rank))
+        for node_id, by_rank in found.items()
+    }
+
+
+def _sorted(parts: Sequence[U32]) -> U32:
+    coords = np.concatenate(parts)
+    keys = IndexKeys(coords)
+    return coords if keys.is_sorted() else coords[keys.sort()]
+
+
+def _move(table: Table) -> MoveOperation:
+    kind = table.u8(3)
+    if kind not in (_GROUP, _ARRAY):
+        raise CorruptionError(f"a moved node is of the unknown type {kind}")
+    return MoveOperation(
+        source=required(table.string(0), "MoveOperation.from"),
+        target=required(table.string(1), "MoveOperation.to"),
+        node_id=NodeId(required(table.struct(2, NodeId.SIZE), "MoveOperation.node_id")),
+        is_array=kind == _ARRAY,
+    )
