@@ -5,7 +5,7 @@ Specification: spec-v2, "Transaction Log Files".
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,19 @@ from zfuse.format.index_keys import IndexKeys
 from zfuse.format.indexed_tables import IndexedTables
 
 U32 = npt.NDArray[np.uint32]
+
+_ID_LISTS: Final = (
+    "new_groups",
+    "new_arrays",
+    "deleted_groups",
+    "deleted_arrays",
+    "updated_arrays",
+    "updated_groups",
+)
+"""In the order of the schema, where the first of them is in slot 1."""
+
+_ID_COST: Final = 100
+"""About what an id occupies in a set."""
 
 _GROUP, _ARRAY = 0, 1  # the enum NodeType
 
@@ -67,20 +80,20 @@ class TransactionLog:
         root = buffer.root()
         moves = tuple(_move(table) for table in root.tables(8) or ())
         chunks = _updated_chunks(buffer, required(root.tables(7), "TransactionLog.updated_chunks"))
-        arrays = [coords for by_rank in chunks.values() for coords in by_rank]
+        ids = {name: _node_ids(root, slot, name) for slot, name in enumerate(_ID_LISTS, start=1)}
+        arrays = [part for by_rank in chunks.values() for part in by_rank]
         return cls(
             spec_version=envelope.header.spec_version,
             id=SnapshotId(required(root.struct(0, 12), "TransactionLog.id")),
-            new_groups=_node_ids(root, 1, "new_groups"),
-            new_arrays=_node_ids(root, 2, "new_arrays"),
-            deleted_groups=_node_ids(root, 3, "deleted_groups"),
-            deleted_arrays=_node_ids(root, 4, "deleted_arrays"),
-            updated_arrays=_node_ids(root, 5, "updated_arrays"),
-            updated_groups=_node_ids(root, 6, "updated_groups"),
+            new_groups=ids["new_groups"],
+            new_arrays=ids["new_arrays"],
+            deleted_groups=ids["deleted_groups"],
+            deleted_arrays=ids["deleted_arrays"],
+            updated_arrays=ids["updated_arrays"],
+            updated_groups=ids["updated_groups"],
             updated_chunks=chunks,
             moved_nodes=moves,
-            # what is not chunks takes up to about five times its space in the file
-            nbytes=5 * len(data) + sum(coords.nbytes for coords in arrays),
+            nbytes=_ID_COST * sum(map(len, ids.values())) + sum(part.nbytes for part in arrays),
         )
 
 
