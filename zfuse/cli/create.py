@@ -6,7 +6,8 @@ import click
 import trio
 
 from zfuse.cli import output
-from zfuse.cli.options import all_layers, layer_of, storage_options
+from zfuse.cli.layers import all_layers, layer_of
+from zfuse.cli.options import storage_options
 from zfuse.daemon import settings
 from zfuse.repo.create import create_repository
 from zfuse.storage.open import StorageOpener, StorageOptions

@@ -1,19 +1,9 @@
-"""Options that several commands share, and the settings that they stand for."""
+"""Options that several commands share; light, so that help and ``mount -d`` are quick."""
 
-import os
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, Final
 
 import click
-
-from zfuse.daemon.settings import (
-    SYSTEM_CONFIG,
-    Layer,
-    layer_from_environment,
-    layer_from_toml,
-    merge,
-)
 
 Command = Callable[..., Any]
 
@@ -59,31 +49,3 @@ def _with(command: Command, options: tuple[Callable[[Command], Command], ...]) -
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def layer_of(flags: Mapping[str, Any]) -> Layer:
-    """Return the settings among the parsed *flags* of a command; flags not given are left out."""
-    return {
-        name.replace("_", "-"): list(value) if isinstance(value, tuple) else value
-        for name, value in flags.items()
-        if value is not None and value != ()
-    }
-
-
-def user_config() -> Path:
-    """Return where this user's settings are."""
-    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(home, "zfuse", "config.toml")
-
-
-def all_layers(flags: Layer, mount_file: Layer | None = None) -> Layer:
-    """Merge *flags* with the environment, a mount file, and the user's and system's files."""
-    return merge(
-        [
-            flags,
-            layer_from_environment(os.environ),
-            mount_file or {},
-            layer_from_toml(user_config()),
-            layer_from_toml(SYSTEM_CONFIG),
-        ]
-    )

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from zfuse.cli.options import all_layers, layer_of
+from zfuse.cli.layers import all_layers, layer_of
 from zfuse.daemon.assemble import open_repository
-from zfuse.daemon.control import call
+from zfuse.daemon.control import call_mount
 from zfuse.daemon.mountinfo import find_mount
-from zfuse.daemon.settings import Layer, chosen_ref, mount_settings
+from zfuse.daemon.settings import STORAGE_NAMES, Layer, chosen_ref, merge, mount_settings
 from zfuse.errors import InvalidInputError, NotFoundError, NotMountedError
 from zfuse.format.ids import SnapshotId
 from zfuse.fs.names import decode_name
@@ -94,11 +94,26 @@ def find_target(text: str | None, flags: Mapping[str, Any]) -> Target:
         if text is None:
             raise
         return Target(str(path.absolute()), layer)
-    status = call(mount.path, "status")
+    settings = call_mount(mount, "config")
     inside = path.absolute().relative_to(mount.path).parts
-    mounted = status.get("ref")
-    ref = Ref(RefKind(mounted["kind"]), mounted["name"]) if mounted else None
-    return Target(status["repository"], {**status["storage"], **layer}, inside, ref)
+    ref = (
+        Ref(RefKind(settings["ref"]["kind"]), settings["ref"]["name"]) if settings["ref"] else None
+    )
+    return Target(settings["repository"], merge([layer, _as_layer(settings)]), inside, ref)
+
+
+def _as_layer(settings: Mapping[str, Any]) -> Layer:
+    """Return the settings of a mount that also say how to read its repository."""
+    layer = {
+        name.replace("_", "-"): value
+        for name, value in settings["storage"].items()
+        if name.replace("_", "-") in STORAGE_NAMES and value
+    }
+    allowed = [
+        entry["prefix"] + (f"={entry['credentials']}" if entry["credentials"] else "")
+        for entry in settings["allow_virtual"]
+    ]
+    return {**layer, "deadline": settings["deadline_s"], "allow-virtual": allowed}
 
 
 @asynccontextmanager
