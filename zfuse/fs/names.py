@@ -13,6 +13,7 @@ are ever shown alike. The last form is undone by looking among the names that ex
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -20,7 +21,7 @@ from urllib.parse import unquote_to_bytes
 NAME_MAX: Final = 255
 """Most bytes that a shown name has."""
 
-_HASHED_MARK: Final = "%~"
+_HASHED: Final = re.compile(r"%~[0-9a-f]{16}\Z")
 _PREFIX_BYTES: Final = 200
 
 
@@ -31,7 +32,7 @@ def encode_name(name: str) -> str:
         return shown
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     start = shown.encode("utf-8", "surrogatepass")[:_PREFIX_BYTES].decode("utf-8", "ignore")
-    return f"{start}{_HASHED_MARK}{digest}"
+    return f"{start}%~{digest}"
 
 
 def decode_name(shown: str, existing: Iterable[str] = ()) -> str | None:
@@ -40,11 +41,8 @@ def decode_name(shown: str, existing: Iterable[str] = ()) -> str | None:
     *existing* are the names that may be there; it is searched only for the shortened form.
     None where no name is shown like that.
     """
-    if _HASHED_MARK in shown and len(shown.encode("utf-8", "surrogatepass")) <= NAME_MAX:
-        for candidate in existing:
-            if encode_name(candidate) == shown:
-                return candidate
-        # No long name is shown like that; an ordinary name may hold the mark.
+    if _HASHED.search(shown):
+        return next((name for name in existing if encode_name(name) == shown), None)
     name = _unescape(shown)
     if name is not None and _needs_escape(name):
         return name if encode_name(name) == shown else None
@@ -56,14 +54,13 @@ def _cannot_be_held(name: str) -> bool:
 
 
 def _needs_escape(name: str) -> bool:
-    if _cannot_be_held(name):
+    # "%" stands for the empty name.
+    if _cannot_be_held(name) or name == "%" or _HASHED.search(name):
         return True
-    if name == "%":
-        return True  # it stands for the empty name
     if "%" not in name:
         return False
     inner = _unescape(name)
-    return inner is not None and _needs_escape(inner) and _escape(inner) == name
+    return inner is not None and _escape(inner) == name and _needs_escape(inner)
 
 
 def _escape(name: str) -> str:
