@@ -5,7 +5,24 @@ Settings that zfuse does not interpret are kept as they were read.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+from zfuse.errors import CorruptionError
+from zfuse.format.config_yaml import decode_yaml
+
+_DEFAULT_INLINE_THRESHOLD: Final = 512
+
+_SCHEMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "s3": ("s3",),
+    "s3_compatible": ("s3",),
+    "tigris": ("s3", "tigris"),
+    "gcs": ("gs", "gcs"),
+    "azure": ("az", "azure", "abfs"),
+    "http": ("http", "https"),
+    "local_file_system": ("file",),
+}
+"""Per kind of store, how the URL of a container in it may begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +55,7 @@ class RepositoryConfig:
     style) whichever file it came from.
     """
 
-    inline_chunk_threshold_bytes: int = 512
+    inline_chunk_threshold_bytes: int = _DEFAULT_INLINE_THRESHOLD
     virtual_chunk_containers: Mapping[str, VirtualChunkContainer] = field(default_factory=dict)
     raw: Mapping[str, Any] = field(default_factory=dict)
 
@@ -51,7 +68,15 @@ class RepositoryConfig:
         Raises:
             CorruptionError: *values* is not a mapping of settings.
         """
-        raise NotImplementedError
+        if values is None:
+            return cls()
+        if not isinstance(values, dict):
+            raise CorruptionError("the config of the repository is not a mapping of settings")
+        return cls(
+            inline_chunk_threshold_bytes=_inline_threshold(values),
+            virtual_chunk_containers=_containers(values.get("virtual_chunk_containers")),
+            raw=values,
+        )
 
     @classmethod
     def from_yaml(cls, data: bytes) -> Self:
@@ -60,4 +85,54 @@ class RepositoryConfig:
         Raises:
             CorruptionError: *data* is not YAML, or not a mapping of settings.
         """
-        raise NotImplementedError
+        return cls.from_values(decode_yaml(data))
+
+
+def _inline_threshold(values: Mapping[str, Any]) -> int:
+    threshold = values.get("inline_chunk_threshold_bytes")
+    if threshold is None:
+        return _DEFAULT_INLINE_THRESHOLD
+    if not isinstance(threshold, int) or isinstance(threshold, bool) or threshold < 0:
+        raise CorruptionError(f"the config says inline_chunk_threshold_bytes = {threshold!r}")
+    return threshold
+
+
+def _containers(values: object) -> dict[str, VirtualChunkContainer]:
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise CorruptionError("the virtual_chunk_containers of the config are not a mapping")
+    found = filter(None, map(_container, values.values()))
+    return {container.url_prefix: container for container in found}
+
+
+def _container(values: object) -> VirtualChunkContainer | None:
+    """Return the container that *values* describe, None unless it is a valid one."""
+    if not isinstance(values, dict):
+        return None
+    prefix, name, store = values.get("url_prefix"), values.get("name"), _store(values.get("store"))
+    if not isinstance(prefix, str) or store is None or not _is_prefix(prefix, store.kind):
+        return None
+    if name is not None and (not isinstance(name, str) or not name or "/" in name):
+        return None
+    return VirtualChunkContainer(prefix, store, name)
+
+
+def _store(values: object) -> StoreConfig | None:
+    if not isinstance(values, dict) or len(values) != 1:
+        return None
+    [(kind, options)] = values.items()
+    if kind == "local_file_system":
+        return StoreConfig(kind, {"path": options}) if isinstance(options, str) else None
+    if kind not in _SCHEMES or not isinstance(options, dict | None):
+        return None
+    return StoreConfig(kind, options or {})
+
+
+def _is_prefix(prefix: str, kind: str) -> bool:
+    try:
+        url = urlsplit(prefix)
+    except ValueError:
+        return False
+    place = url.path.strip("/") if url.scheme == "file" else url.netloc
+    return prefix.endswith("/") and url.scheme in _SCHEMES[kind] and bool(place)

@@ -40,16 +40,21 @@ def decode_msgpack(data: bytes) -> Json:
     """Return the value that *data* holds.
 
     Raises:
-        CorruptionError: *data* is not one MessagePack value with a counterpart in JSON.
+        CorruptionError: *data* is not one MessagePack value of the types that JSON has.
     """
     try:
         value = msgpack.unpackb(data, strict_map_key=False)
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as exc:
         raise CorruptionError(f"a MessagePack value is damaged: {exc}") from None
-    return _plain(value, MAX_DEPTH)
+    return plain(value)
 
 
-def _plain(value: object, depth: int) -> Json:
+def plain(value: object, depth: int = MAX_DEPTH) -> Json:
+    """Return *value* with nothing but the types of JSON in it, at most *depth* levels of them.
+
+    Raises:
+        CorruptionError: it holds something else, or is deeper.
+    """
     if depth == 0:
         raise CorruptionError(f"a value is nested more than {MAX_DEPTH} deep")
     match value:
@@ -58,9 +63,9 @@ def _plain(value: object, depth: int) -> Json:
         case float():
             return value if math.isfinite(value) else None
         case list():
-            return [_plain(item, depth - 1) for item in value]
+            return [plain(item, depth - 1) for item in value]
         case dict():
-            return {_plain_key(key): _plain(item, depth - 1) for key, item in value.items()}
+            return {_plain_key(key): plain(item, depth - 1) for key, item in value.items()}
         case _:
             raise CorruptionError(f"a value is a {type(value).__name__}, which JSON has not")
 
