@@ -5,7 +5,7 @@ The variants of an enum are tags there: ``!s3 {region: ...}`` is read as the map
 """
 
 import re
-from typing import ClassVar, Final
+from typing import Final
 
 import yaml
 
@@ -37,8 +37,6 @@ def decode_yaml(data: bytes) -> Json:
 class _Loader(yaml.SafeLoader):
     """Knows the scalars of YAML 1.2 only: ``no`` and ``12:30`` and dates are strings."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
-
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Refuse aliases: nobody writes them here, and a few lines of them fill the memory."""
         if self.check_event(yaml.AliasEvent):
@@ -62,6 +60,7 @@ def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
     return int(digits, 0 if digits.lstrip("+-").startswith(("0x", "0o")) else 10)
 
 
+_Loader.yaml_implicit_resolvers = {}
 _Loader.add_multi_constructor("!", _variant)
 _Loader.add_constructor(_PREFIX + "int", _integer)
 for _kind, _pattern, _first in (
