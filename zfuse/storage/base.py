@@ -1,7 +1,7 @@
 """What the repository asks of an object store."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NewType
 
@@ -115,3 +115,26 @@ class Storage(ABC):
 
     async def aclose(self) -> None:  # noqa: B027 - most backends hold nothing open
         """Release connections; the storage is not used afterwards."""
+
+
+class PagedStorage(Storage):
+    """A storage that lists in pages, so that a failed page can be asked for again."""
+
+    @abstractmethod
+    async def list_page(
+        self, prefix: str, token: str | None
+    ) -> tuple[Sequence[ObjectInfo], str | None]:
+        """Return one page and the token that gives the next one.
+
+        The first page has the token None, and the last one returns it.
+        """
+
+    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        """Yield the objects of all pages."""
+        token = None
+        while True:
+            page, token = await self.list_page(prefix, token)
+            for info in page:
+                yield info
+            if token is None:
+                return

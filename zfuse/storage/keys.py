@@ -8,9 +8,14 @@ in a URL), it encodes and decodes itself.
 from zfuse.errors import InvalidInputError
 
 
+def is_key(key: str) -> bool:
+    """Tell whether *key* names an object inside the store's root."""
+    return "\0" not in key and not any(part in {"", ".", ".."} for part in key.split("/"))
+
+
 def check_key(key: str) -> None:
-    """Raise InvalidInputError unless *key* names an object inside the store's root."""
-    if not key or "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
+    """Raise InvalidInputError unless *key* is a key."""
+    if not is_key(key):
         raise InvalidInputError(f"{key!r} is not a key: it must be a plain relative path")
 
 

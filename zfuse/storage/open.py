@@ -1,15 +1,24 @@
 """From what a person writes to a Storage: locations, options, and what owns the connections."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, assert_never
+from typing import TYPE_CHECKING, Final, Self, assert_never
 from urllib.parse import unquote
 
+import trio
+
 from zfuse.errors import InvalidInputError
-from zfuse.storage.base import Storage
+from zfuse.storage.asyncio_thread import AsyncioThread
 from zfuse.storage.local import LocalStorage
+from zfuse.storage.options import DEFAULT_OPTIONS, StorageOptions
+from zfuse.storage.retry import RetryingStorage, RetryPolicy
+
+if TYPE_CHECKING:
+    from zfuse.storage.base import Storage
+    from zfuse.storage.remote import Remote
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CLOUD_SCHEMES: Final = {"gs", "gcs", "az", "azure", "abfs"}
@@ -38,29 +47,6 @@ class HttpLocation:
 
 
 Location = LocalLocation | S3Location | HttpLocation
-
-
-@dataclass(frozen=True, slots=True)
-class StorageOptions:
-    """How to reach a store; what is None is left to botocore's own look-up.
-
-    Only S3 looks at anything but ``deadline_s``, the seconds that one call may take with all
-    its retries.
-    """
-
-    endpoint_url: str | None = None
-    region: str | None = None
-    profile: str | None = None
-    anonymous: bool = False
-    force_path_style: bool = False
-    requester_pays: bool = False
-    access_key_id: str | None = None
-    secret_access_key: str | None = field(default=None, repr=False)
-    session_token: str | None = field(default=None, repr=False)
-    deadline_s: float = 30.0
-
-
-_DEFAULTS: Final = StorageOptions()
 
 
 def parse_location(location: str) -> Location:
@@ -115,12 +101,17 @@ def _http(location: str, rest: str) -> HttpLocation:
 class StorageOpener:
     """Opens storages and owns what they share; closing it closes them all.
 
-    async with StorageOpener() as opener:
-        storage = await opener.open("s3://bucket/prefix", StorageOptions(anonymous=True))
+        async with StorageOpener() as opener:
+            storage = await opener.open("s3://bucket/prefix", StorageOptions(anonymous=True))
+
+    The asyncio thread, the HTTP connections and botocore's clients begin with the first remote
+    storage that needs them: whoever opens local directories only does not pay for them.
     """
 
     def __init__(self) -> None:
-        self._opened: list[Storage] = []
+        self._remotes: dict[StorageOptions, Remote] = {}
+        self._thread: AsyncioThread | None = None
+        self._opening = trio.Lock()
 
     async def __aenter__(self) -> Self:
         return self
@@ -133,26 +124,41 @@ class StorageOpener:
     ) -> None:
         await self.aclose()
 
-    async def open(self, location: str, options: StorageOptions = _DEFAULTS) -> Storage:
+    async def open(
+        self, location: str, options: StorageOptions = DEFAULT_OPTIONS
+    ) -> RetryingStorage:
         """Return the storage at *location*; whether anything is there shows with its first use.
 
         Raises:
             InvalidInputError: zfuse knows no such store.
         """
-        storage = self._make(parse_location(location), options)
-        self._opened.append(storage)
-        return storage
-
-    def _make(self, location: Location, _options: StorageOptions) -> Storage:
-        match location:
+        match found := parse_location(location):
             case LocalLocation(path):
-                return LocalStorage(path)
-            case S3Location() | HttpLocation():
-                raise InvalidInputError("remote stores are not there yet")
+                inner: Storage = LocalStorage(path)
+            case S3Location(bucket, prefix):
+                inner = (await self._remote(options)).s3(bucket, prefix)
+            case HttpLocation(base_url):
+                inner = (await self._remote(options)).http(base_url)
             case _:
-                assert_never(location)
+                assert_never(found)
+        return RetryingStorage(inner, RetryPolicy(deadline_s=options.deadline_s))
+
+    async def _remote(self, options: StorageOptions) -> "Remote":
+        async with self._opening:
+            if self._thread is None:
+                self._thread = AsyncioThread()
+                await self._thread.start()
+            if options not in self._remotes:
+                # Importing botocore and aiohttp takes half a second.
+                remote = await trio.to_thread.run_sync(import_module, "zfuse.storage.remote")
+                self._remotes[options] = remote.Remote(self._thread, options)
+            return self._remotes[options]
 
     async def aclose(self) -> None:
-        """Close every storage that was opened here."""
-        while self._opened:
-            await self._opened.pop().aclose()
+        """Close every storage that was opened here; what is still under way there fails."""
+        with trio.CancelScope(shield=True):
+            while self._remotes:
+                await self._remotes.popitem()[1].aclose()
+            if self._thread is not None:
+                await self._thread.stop()
+                self._thread = None

@@ -1,0 +1,214 @@
+"""HTTP requests through aiohttp, for the stores that speak HTTP.
+
+The coroutine functions here run in the asyncio thread; see zfuse.storage.asyncio_thread. They
+turn what can go wrong on a connection into zfuse's errors, and leave the meaning of a status to
+the store.
+"""
+
+import io
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ssl import SSLContext
+from typing import Final
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from yarl import URL
+
+from zfuse.byterange import ByteRange
+from zfuse.errors import InvalidInputError, StorageError, TransientStorageError
+
+_MAX_REDIRECTS: Final = 10
+_ERROR_BODY_MAX: Final = 1 << 16
+_READ_BUFFER: Final = 1 << 20
+"""How much a connection reads ahead; the default of 64 KiB pauses a 1 MiB body 8 times."""
+
+_UNKNOWN_NAME: Final = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One request; *url* is sent as it is, so its path must be percent-encoded already.
+
+    ``window`` is what the caller wants of the body. A server that ignores the Range header and
+    sends everything is read up to the window's end, and what lies before it is dropped.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None = None
+    window: ByteRange | None = None
+    follow: bool = False
+    tls: SSLContext | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """A complete answer; look its headers up in any case."""
+
+    status: int
+    reason: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HttpSession:
+    """A pool of connections without a limit of its own: the callers keep one.
+
+    A connection that delivers nothing for *idle_s* seconds counts as broken.
+    """
+
+    def __init__(self, idle_s: float) -> None:
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=min(10.0, idle_s), sock_read=idle_s
+        )
+        self._pooled: aiohttp.ClientSession | None = None
+        self._single: aiohttp.ClientSession | None = None
+        self._proxies: dict[str, str] | None = None
+
+    async def send(self, request: HttpRequest) -> HttpAnswer:
+        """Return the answer, over any connection.
+
+        aiohttp itself sends a request a second time if a kept connection turns out dead.
+
+        Raises:
+            TransientStorageError: the connection failed.
+            StorageError: the host does not exist, or its certificate is not trusted.
+        """
+        if self._pooled is None:
+            self._pooled = self._session(aiohttp.TCPConnector(limit=0, ttl_dns_cache=60))
+        return await self._send(self._pooled, request)
+
+    async def send_once(self, request: HttpRequest) -> HttpAnswer:
+        """Like send, but over a new connection and certainly not twice.
+
+        For requests that mean something else the second time.
+        """
+        if self._single is None:
+            connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, force_close=True)
+            self._single = self._session(connector, middlewares=(_once,))
+        return await self._send(self._single, request)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for session in (self._pooled, self._single):
+            if session is not None:
+                await session.close()
+
+    def _session(
+        self,
+        connector: aiohttp.TCPConnector,
+        middlewares: tuple[aiohttp.ClientMiddlewareType, ...] = (),
+    ) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=connector,
+            timeout=self._timeout,
+            middlewares=middlewares,
+            read_bufsize=_READ_BUFFER,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("Accept", "Content-Type"),
+            headers={"Accept-Encoding": "identity", "User-Agent": "zfuse"},
+        )
+
+    async def _send(self, session: aiohttp.ClientSession, request: HttpRequest) -> HttpAnswer:
+        url = URL(request.url, encoded=True)
+        try:
+            async with session.request(
+                request.method,
+                url,
+                headers=request.headers,
+                data=None if request.body is None else io.BytesIO(request.body),
+                allow_redirects=request.follow,
+                max_redirects=_MAX_REDIRECTS,
+                proxy=self._proxy(url),
+                ssl=request.tls or True,
+            ) as response:
+                body = await _read(response, request.window)
+                return HttpAnswer(response.status, response.reason or "", response.headers, body)
+        except (aiohttp.ClientError, OSError, EOFError) as exc:
+            raise _translated(url, exc) from exc
+
+    def _proxy(self, url: URL) -> str | None:
+        # Read once: aiohttp's own trust_env goes through the environment and netrc on each
+        # request, in a thread.
+        if self._proxies is None:
+            self._proxies = getproxies()
+        if not self._proxies or proxy_bypass(url.host or ""):
+            return None
+        return self._proxies.get(url.scheme)
+
+
+async def _once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from repeating the request, by an error that it does not know."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
+        raise _translated(request.url, exc) from exc
+
+
+async def _read(response: aiohttp.ClientResponse, window: ByteRange | None) -> bytes:
+    if response.status >= 300:
+        return await _at_most(response, _ERROR_BODY_MAX)
+    if response.status == 200 and window is not None:
+        return await _cut(response, window)
+    length = response.headers.get("Content-Length")
+    if length is None or response.method == "HEAD":
+        return await response.read()
+    # Joins the pieces once; read() costs a tenth more on a body of 1 MiB.
+    return await response.content.readexactly(int(length))
+
+
+async def _at_most(response: aiohttp.ClientResponse, size: int) -> bytes:
+    pieces = []
+    async for piece in response.content.iter_any():
+        pieces.append(piece)
+        size -= len(piece)
+        if size < 0:
+            response.close()
+            break
+    return b"".join(pieces)
+
+
+async def _cut(response: aiohttp.ClientResponse, window: ByteRange) -> bytes:
+    pieces = []
+    position = 0
+    async for piece in response.content.iter_any():
+        pieces.append(piece[max(0, window.start - position) : max(0, window.stop - position)])
+        position += len(piece)
+        if position >= window.stop:
+            # The rest may be gigabytes: rather a new connection than to read on.
+            response.close()
+            break
+    return b"".join(pieces)
+
+
+def _translated(url: URL, exc: Exception) -> StorageError | InvalidInputError:
+    host = url.authority
+    told = str(exc) or repr(exc)
+    error: StorageError | InvalidInputError
+    match exc:
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+            error = StorageError(f"{host}: the TLS connection failed: {told}")
+        case aiohttp.ClientConnectorDNSError() if _unknown_name(exc):
+            error = StorageError(f"there is no host named {url.host}: check the URL")
+        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+            error = TransientStorageError(f"cannot connect to {host}: {told}", refused=True)
+        case TimeoutError():
+            error = TransientStorageError(f"{host} stopped answering")
+        case aiohttp.InvalidURL():
+            error = InvalidInputError(f"{url} is not a valid URL")
+        case aiohttp.TooManyRedirects():
+            error = StorageError(f"{url} redirects in circles")
+        case _:
+            error = TransientStorageError(f"the connection to {host} broke: {told}")
+    return error
+
+
+def _unknown_name(exc: aiohttp.ClientConnectorDNSError) -> bool:
+    cause = exc.os_error.__cause__
+    return isinstance(cause, socket.gaierror) and cause.errno in _UNKNOWN_NAME
