@@ -10,7 +10,8 @@ from zfuse.cli.layers import all_layers, layer_of
 from zfuse.cli.options import storage_options
 from zfuse.daemon import settings
 from zfuse.repo.create import create_repository
-from zfuse.storage.open import StorageOpener, StorageOptions
+from zfuse.storage.open import StorageOpener
+from zfuse.storage.options import StorageOptions
 
 
 @click.command(epilog="Example: zfuse create s3://bucket/repo --region eu-central-1")

@@ -11,7 +11,8 @@ from zfuse.format.config import StoreConfig
 from zfuse.repo.repository import Repository, fetch_state
 from zfuse.repo.virtual import VirtualChunkResolver, store_options
 from zfuse.storage.base import Storage
-from zfuse.storage.open import StorageOpener, StorageOptions
+from zfuse.storage.open import StorageOpener
+from zfuse.storage.options import StorageOptions
 
 
 class Containers:

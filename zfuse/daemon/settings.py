@@ -17,7 +17,7 @@ from typing import Any, Final
 from zfuse.errors import InvalidInputError, NotAllowedError, NotFoundError
 from zfuse.repo.ref import Ref, RefKind, parse_time
 from zfuse.repo.virtual import AllowedPrefix
-from zfuse.storage.open import StorageOptions
+from zfuse.storage.options import StorageOptions
 
 SYSTEM_CONFIG: Final = Path("/etc/zfuse/config.toml")
 MOUNT_FILES: Final = Path("/etc/zfuse/mounts.d")
