@@ -31,7 +31,8 @@ def decode_yaml(data: bytes) -> Json:
         # A SafeLoader with fewer types, which builds plain values only.
         return plain(yaml.load(data, Loader=_Loader))
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
-        raise CorruptionError(f"the config.yaml is damaged: {exc}") from None
+        reason = " ".join(str(exc).split())  # on one line
+        raise CorruptionError(f"the config.yaml is damaged: {reason}") from None
 
 
 class _Loader(yaml.SafeLoader):

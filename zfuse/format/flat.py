@@ -10,6 +10,8 @@ slots. Format: https://flatbuffers.dev/internals/
 """
 
 import struct
+from collections.abc import Iterable
+from operator import add
 from typing import Final
 
 from zfuse.errors import CorruptionError
@@ -20,6 +22,9 @@ _U32: Final = struct.Struct("<I")
 _I32: Final = struct.Struct("<i")
 _U64: Final = struct.Struct("<Q")
 _VTABLE_HEAD: Final = struct.Struct("<HH")
+
+_OFFSETS: Final = tuple(struct.Struct(f"<{n}I") for n in range(9))
+"""For short vectors of offsets, of which snapshots have a few per array."""
 
 _TABLE_COST: Final = 32
 _BUDGET_FACTOR: Final = 8
@@ -68,16 +73,24 @@ class FlatBuffer:
 
     def table_at(self, position: int) -> "Table":
         """Return the table at *position*."""
-        if position + 4 > self.size:
-            raise CorruptionError(f"a table at {position} is outside of the flatbuffer")
-        vtable = position - int(_I32.unpack_from(self.data, position)[0])
-        fields = self._vtables.get(vtable)
-        if fields is None:
-            fields = self._vtables[vtable] = self._read_vtable(vtable)
-        if position + fields[0] > self.size:
-            raise CorruptionError(f"the table at {position} is cut off")
         self.charge(_TABLE_COST)
-        return Table(self, position, fields)
+        return self.tables_at((position,))[0]
+
+    def tables_at(self, positions: Iterable[int]) -> "list[Table]":
+        """Return the tables at *positions*, which the caller has charged."""
+        # A snapshot of 100,000 nodes has a million tables, hence one loop without calls.
+        data, last, vtables = self.data, self.size - 4, self._vtables
+        unpack = _I32.unpack_from
+        tables = []
+        for position in positions:
+            if position > last:
+                raise CorruptionError(f"a table at {position} is outside of the flatbuffer")
+            vtable = position - unpack(data, position)[0]
+            fields = vtables.get(vtable) or self._read_vtable(vtable)
+            if position + fields[0] > last + 4:
+                raise CorruptionError(f"the table at {position} is cut off")
+            tables.append(Table(self, position, fields))
+        return tables
 
     def _read_vtable(self, position: int) -> tuple[int, ...]:
         """Return the size of the table, then the offset of each field in it, 0 for absent."""
@@ -90,7 +103,8 @@ class FlatBuffer:
         fields = struct.unpack_from(f"<{length // 2 - 2}H", self.data, position + 4)
         if any(field >= table_size for field in fields):
             raise CorruptionError(f"the vtable at {position} points outside of its table")
-        return (table_size, *fields)
+        found = self._vtables[position] = (table_size, *fields)
+        return found
 
 
 class Table:
@@ -106,9 +120,10 @@ class Table:
     def _find(self, slot: int, size: int) -> int:
         """Return the position of a field of *size* bytes, 0 where it is absent."""
         fields = self._fields
-        if slot + 1 >= len(fields):
+        try:
+            offset = fields[slot + 1]
+        except IndexError:
             return 0
-        offset = fields[slot + 1]
         if offset == 0:
             return 0
         if offset < 4 or offset + size > fields[0]:
@@ -127,22 +142,34 @@ class Table:
     def u16(self, slot: int, default: int = 0) -> int:
         """Return an unsigned 16 bit number."""
         position = self._find(slot, 2)
-        return int(_U16.unpack_from(self._buffer.data, position)[0]) if position else default
+        if not position:
+            return default
+        number: int = _U16.unpack_from(self._buffer.data, position)[0]
+        return number
 
     def u32(self, slot: int, default: int = 0) -> int:
         """Return an unsigned 32 bit number."""
         position = self._find(slot, 4)
-        return int(_U32.unpack_from(self._buffer.data, position)[0]) if position else default
+        if not position:
+            return default
+        number: int = _U32.unpack_from(self._buffer.data, position)[0]
+        return number
 
     def i32(self, slot: int, default: int = 0) -> int:
         """Return a signed 32 bit number."""
         position = self._find(slot, 4)
-        return int(_I32.unpack_from(self._buffer.data, position)[0]) if position else default
+        if not position:
+            return default
+        number: int = _I32.unpack_from(self._buffer.data, position)[0]
+        return number
 
     def u64(self, slot: int, default: int = 0) -> int:
         """Return an unsigned 64 bit number."""
         position = self._find(slot, 8)
-        return int(_U64.unpack_from(self._buffer.data, position)[0]) if position else default
+        if not position:
+            return default
+        number: int = _U64.unpack_from(self._buffer.data, position)[0]
+        return number
 
     def struct(self, slot: int, size: int) -> bytes | None:
         """Return the *size* bytes of a struct."""
@@ -168,11 +195,12 @@ class Table:
     def _vector_at(self, position: int, item_size: int) -> tuple[int, int]:
         """Return start and length of the vector that the offset at *position* leads to."""
         buffer = self._buffer
-        start = position + int(_U32.unpack_from(buffer.data, position)[0]) + 4
-        if start > buffer.size:
+        data, size = buffer.data, buffer.size
+        start: int = position + _U32.unpack_from(data, position)[0] + 4
+        if start > size:
             raise CorruptionError(f"a vector at {start - 4} is outside of the flatbuffer")
-        count = int(_U32.unpack_from(buffer.data, start - 4)[0])
-        if start + count * item_size > buffer.size:
+        count: int = _U32.unpack_from(data, start - 4)[0]
+        if start + count * item_size > size:
             raise CorruptionError(f"the vector at {start - 4} is cut off")
         buffer.charge(count * item_size)
         return start, count
@@ -206,8 +234,10 @@ class Table:
             return None
         start, count = found
         buffer = self._buffer
-        offsets = struct.unpack_from(f"<{count}I", buffer.data, start)
-        return [buffer.table_at(start + 4 * n + offset) for n, offset in enumerate(offsets)]
+        buffer.charge(count * _TABLE_COST)
+        layout = _OFFSETS[count] if count < len(_OFFSETS) else struct.Struct(f"<{count}I")
+        offsets = layout.unpack_from(buffer.data, start)
+        return buffer.tables_at(map(add, offsets, range(start, start + 4 * count, 4)))
 
     def string(self, slot: int) -> str | None:
         """Return a string."""
