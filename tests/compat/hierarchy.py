@@ -1,5 +1,6 @@
 """A hierarchy with every kind of array that Zarr v3 readers meet, for any zarr store."""
 
+import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,7 @@ def values(shape: tuple[int, ...], dtype: str = "i4") -> np.ndarray:
 def quiet[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     """Call *function* with zarr's warnings about unsettled data types off."""
 
+    @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

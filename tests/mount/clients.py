@@ -51,6 +51,7 @@ def read_with_tensorstore(directory: Path, array_path: str) -> np.ndarray:
     return tensorstore.open(spec, open=True, read=True).result().read().result()
 
 
+@quiet
 def read_with_gdal(directory: Path, array_path: str) -> np.ndarray:
     """Read with the GDAL that rasterio brings: leading dimensions are bands, bools are bytes."""
     shape = json.loads((directory / array_path / "zarr.json").read_bytes())["shape"]
@@ -58,12 +59,10 @@ def read_with_gdal(directory: Path, array_path: str) -> np.ndarray:
         return raster.read().reshape(shape)
 
 
-def read_with_cp(directory: Path, array_path: str) -> np.ndarray:
-    """Read a copy that ``cp -r`` made of the whole directory, with zarr-python."""
-    copy = directory.with_name(f"{directory.name}-copied")
-    if not copy.exists():
-        subprocess.run(["cp", "-r", str(directory), str(copy)], check=True, timeout=120)
-    return read_with_zarr(copy, array_path)
+def copy_with_cp(directory: Path, target: Path) -> Path:
+    """Copy the whole directory to the new *target* with ``cp -r``."""
+    subprocess.run(["cp", "-r", str(directory), str(target)], check=True, timeout=120)
+    return target
 
 
 def read_with_zarrita(
@@ -77,7 +76,7 @@ def read_with_zarrita(
     # Standard input, because modules are then looked for in the current directory.
     subprocess.run(
         [node, "--input-type=module", "-", str(directory), str(work), *paths],
-        stdin=NODE_SCRIPT.open(),
+        input=NODE_SCRIPT.read_bytes(),
         cwd=NODE_DIRECTORY,
         check=True,
         timeout=120,
@@ -110,12 +109,10 @@ READERS: dict[str, Reader] = {
     "dask": read_with_dask,
     "tensorstore": read_with_tensorstore,
     "gdal": read_with_gdal,
-    "cp": read_with_cp,
 }
 
 CANNOT = {
     "zarr": set(),
-    "cp": set(),
     "dask": {"grid/rectilinear", "grid/regular_runs"},  # it asks for one chunk shape
     "tensorstore": {
         *(f"dt/{name}" for name in ("datetime", "timedelta", "string")),  # not among its types
