@@ -8,9 +8,7 @@ from typing import ClassVar, Self
 from zfuse.errors import InvalidInputError
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_VALUES = {c: n for n, c in enumerate(_ALPHABET)} | {
-    c.lower(): n for n, c in enumerate(_ALPHABET)
-}
+_VALUES = {c: n for n, c in enumerate(_ALPHABET)} | {c.lower(): n for n, c in enumerate(_ALPHABET)}
 _VALUES |= {"o": 0, "O": 0, "i": 1, "I": 1, "l": 1, "L": 1}
 
 
