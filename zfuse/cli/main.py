@@ -84,10 +84,12 @@ def main() -> NoReturn:
     sys.exit(run(sys.argv[1:]))
 
 
-def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code; errors are one line on standard error."""
+def run(arguments: list[str], command: click.Command = zfuse) -> int:
+    """Run *command* and return its exit code; errors are one line on standard error."""
     try:
-        result = zfuse.main(arguments, prog_name="zfuse", standalone_mode=False)
+        # Not command.main(): click would deal with interrupts and closed pipes in its own way.
+        with command.make_context("zfuse", arguments) as context:
+            result = command.invoke(context)
         sys.stdout.flush()
     except BaseException as exc:  # noqa: BLE001 - the one place where every error ends
         return _report(exc)
@@ -119,8 +121,8 @@ def _explain(exc: BaseException) -> tuple[str, int]:
             context = exc.ctx if isinstance(exc, click.UsageError) else None
             hint = f"; see {context.command_path} --help" if context else ""
             message, status = exc.format_message().rstrip(".") + hint, _USAGE
-        case SystemExit():
-            status = exc.code if isinstance(exc.code, int) else 0
+        case click.exceptions.Exit():
+            status = exc.exit_code
         case KeyboardInterrupt() | click.Abort():
             status = _INTERRUPTED
         case BrokenPipeError():

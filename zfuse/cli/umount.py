@@ -1,5 +1,6 @@
 """``zfuse umount``."""
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +39,7 @@ def command(*, directory: str | None, name: str | None, force: bool, as_json: bo
         pid = call_mount(mount, "status", timeout_s=_ASK_S)["pid"]
     except NotMountedError:
         pid = None  # the daemon is gone; what it left is taken away
+    os.chdir("/")  # this process shall not be what keeps the mount busy
     unmount(mount, lazy=force)
     ended = pid is None or wait_for_end(pid, _PATIENCE_S if not force else 1.0)
     if not ended and not force:
