@@ -1,0 +1,206 @@
+"""Read 256 chunks of 1 MiB: a mount with zarr-python against icechunk with zarr-python.
+
+Both read the same repository from the same server: nginx over a local directory, as an
+anonymous S3, and with --s3 SeaweedFS too. They take turns. Cold is the first read of the
+whole array in a fresh process (and on a fresh mount, so that no cache knows it), warm the
+median of the three reads after it. Opening the repository is not counted for either.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import icechunk
+import numpy as np
+import zarr
+from benchmark import Figures, mount, table
+from zarr.storage import LocalStore
+
+from tests.servers.nginx import serve_directory
+from tests.servers.seaweedfs import REGION, serve_s3
+
+icechunk.set_logs_filter("error")  # not the advice about concurrent commits
+
+CHUNK = 1 << 20
+WARM_READS = 3
+ENDS = {"cold": "at least 1.0", "warm": "at least 3"}
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the repository is, as both clients are told."""
+
+    endpoint: str
+    bucket: str
+    prefix: str
+    access_key: str | None = None
+    secret_key: str | None = None
+
+    def storage(self) -> icechunk.Storage:
+        """Return the official library's storage."""
+        return icechunk.s3_storage(
+            bucket=self.bucket,
+            prefix=self.prefix,
+            region=REGION,
+            endpoint_url=self.endpoint,
+            allow_http=True,
+            force_path_style=True,
+            anonymous=self.access_key is None,
+            access_key_id=self.access_key,
+            secret_access_key=self.secret_key,
+        )
+
+    def options(self) -> list[str]:
+        """Return the options of ``zfuse mount``."""
+        anonymous = ["--anonymous"] if self.access_key is None else []
+        common = ["--endpoint-url", self.endpoint, "--region", REGION, "--force-path-style"]
+        return ["--branch", "main", *common, *anonymous]
+
+
+def make(storage: icechunk.Storage, chunks: int) -> None:
+    """Write an array of random bytes."""
+    repo = icechunk.Repository.create(storage)
+    session = repo.writable_session("main")
+    array = zarr.create_array(
+        session.store, name="a", shape=(chunks * CHUNK,), chunks=(CHUNK,), dtype="u1",
+        compressors=None,
+    )  # fmt: skip
+    array[...] = np.random.default_rng(1).integers(0, 256, chunks * CHUNK, dtype="u1")
+    session.commit("random bytes")
+
+
+def read(store: zarr.abc.store.Store) -> dict[str, float]:
+    """Return the seconds of the first and of a later read, and a sum of what was read."""
+    taken = []
+    total = 0
+    for _ in range(1 + WARM_READS):
+        start = time.perf_counter()
+        values = np.asarray(zarr.open_array(store, path="a", mode="r")[...])
+        taken.append(time.perf_counter() - start)
+        total += int(values[::997].sum())
+        del values
+    return {"cold": taken[0], "warm": statistics.median(taken[1:]), "sum": total}
+
+
+def read_with_icechunk(server: Server) -> dict[str, float]:
+    """Read through the official library."""
+    repo = icechunk.Repository.open(server.storage())
+    return read(repo.readonly_session(branch="main").store)
+
+
+def child(chosen: argparse.Namespace, *arguments: str) -> dict[str, float]:
+    """Run one reader in a fresh process."""
+    command = [sys.executable, __file__, "--concurrency", str(chosen.concurrency), *arguments]
+    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=600).stdout
+    return json.loads(told)
+
+
+def compare(server: Server, chosen: argparse.Namespace, work: Path) -> list[dict[str, float]]:
+    """Let both read in turn; return the figures of each round."""
+    rounds = []
+    described = json.dumps(asdict(server))
+    child(chosen, "--icechunk", described)  # the server's own caches are warm for both
+    for number in range(chosen.rounds):
+        url = f"s3://{server.bucket}/{server.prefix}"
+        official = {}
+        if number % 2:
+            official = child(chosen, "--icechunk", described)
+        with mount(url, work / "mount", *server.options()) as daemon:
+            daemon.wait_for(daemon.directory / "zarr.json")
+            mounted = child(chosen, "--directory", str(daemon.directory))
+            memory = daemon.memory_mb("VmHWM")
+        official = official or child(chosen, "--icechunk", described)
+        if mounted["sum"] != official["sum"]:
+            raise SystemExit("the mount and icechunk read different values")
+        rounds.append(_figures(mounted, official, chosen.chunks) | {"daemon MB": memory})
+    return rounds
+
+
+def _figures(
+    mounted: dict[str, float], official: dict[str, float], chunks: int
+) -> dict[str, float]:
+    megabytes = chunks * CHUNK / 1e6
+    found = {}
+    for end in ENDS:
+        found[f"{end} icechunk (MB/s)"] = megabytes / official[end]
+        found[f"{end} zfuse (MB/s)"] = megabytes / mounted[end]
+        found[f"{end} zfuse / icechunk"] = official[end] / mounted[end]
+    return found
+
+
+def show(name: str, rounds: list[dict[str, float]]) -> None:
+    """Print a table, with the ratio of the medians below."""
+    rows = {row: Figures([found[row] for found in rounds]) for row in rounds[0]}
+    print(f"\n{name}\n{table(rows)}")
+    for end, ratio in ratios(rows).items():
+        print(f"{end}: ratio of medians {ratio:.2f} ({ENDS[end]} wanted)")
+
+
+def ratios(rows: dict[str, Figures]) -> dict[str, float]:
+    """Return how many times as fast the mount is, by the medians."""
+    return {
+        end: rows[f"{end} zfuse (MB/s)"].median / rows[f"{end} icechunk (MB/s)"].median
+        for end in ENDS
+    }
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each [5]")
+    parser.add_argument("--chunks", type=int, default=256, help="chunks of 1 MiB [256]")
+    parser.add_argument("--concurrency", type=int, default=10, help="zarr's async.concurrency [10]")
+    parser.add_argument("--s3", action="store_true", help="also from SeaweedFS")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--icechunk", help=argparse.SUPPRESS)
+    parser.add_argument("--directory", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def run(chosen: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
+    """Start the servers and compare on each."""
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="zfuse-bench.") as temporary:
+        work = Path(temporary)
+        root = work / "www"
+        (root / "bench").mkdir(parents=True)
+        make(icechunk.local_filesystem_storage(str(root / "bench" / "repository")), chosen.chunks)
+        (work / "nginx").mkdir()
+        with serve_directory(root, work / "nginx") as nginx:
+            server = Server(nginx.url, "bench", "repository")
+            found["nginx"] = compare(server, chosen, work)
+        if chosen.s3:
+            (work / "s3").mkdir()
+            with serve_s3(work / "s3") as s3:
+                bucket = s3.make_bucket()
+                server = Server(s3.endpoint, bucket, "repository", s3.access_key, s3.secret_key)
+                make(server.storage(), chosen.chunks)
+                found["seaweedfs"] = compare(server, chosen, work)
+    return found
+
+
+def main() -> None:
+    """Measure and print, or be one of the readers."""
+    chosen = parse()
+    zarr.config.set({"async.concurrency": chosen.concurrency})
+    if chosen.icechunk:
+        print(json.dumps(read_with_icechunk(Server(**json.loads(chosen.icechunk)))))
+    elif chosen.directory:
+        print(json.dumps(read(LocalStore(chosen.directory, read_only=True))))
+    elif chosen.json:
+        print(json.dumps(run(chosen)))
+    else:
+        for name, rounds in run(chosen).items():
+            show(name, rounds)
+
+
+if __name__ == "__main__":
+    main()
