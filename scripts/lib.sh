@@ -151,6 +151,10 @@ need_fuse() {
         die 2 "no /dev/fuse here: load the module (modprobe fuse), or start the container with" \
             "--device /dev/fuse --cap-add SYS_ADMIN"
     command -v fusermount3 >/dev/null || need_packages fuse3
+    # Where the kernel's knobs of each mount are; systemd mounts it, containers often lack it.
+    if [ "$(id -u)" -eq 0 ] && ! mountpoint -q /sys/fs/fuse/connections; then
+        mount -t fusectl fusectl /sys/fs/fuse/connections 2>/dev/null || true
+    fi
 }
 
 zfuse_mounts_below() { # zfuse_mounts_below DIR: device and mount point, the newest first
