@@ -46,19 +46,28 @@ class Mounted:
 
 @contextlib.contextmanager
 def mounting(location, directory: Path, *arguments, env=None) -> Iterator[Mounted]:
-    """Mount *location* at *directory* with ``zfuse mount``, and unmount it afterwards."""
+    """Mount *location* at *directory* with ``zfuse mount``, and unmount it afterwards.
+
+    A traceback in the daemon's log is a failure, whatever the readers saw.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     log = directory.parent / f"{directory.name}.log"
     command = [sys.executable, "-m", "zfuse", "mount", str(location), str(directory), *arguments]
     with log.open("wb") as out:
-        daemon = subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **(env or {})}
+        daemon = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, **(env or {})},
         )
     try:
         _wait_until_ready(directory, daemon, log)
         yield Mounted(directory, daemon, log)
     finally:
         end(directory, daemon)
+    told = log.read_text()
+    assert "Traceback" not in told, f"the daemon of {directory} met a bug:\n{told[-4000:]}"
 
 
 def end(directory: Path, daemon: subprocess.Popen) -> None:
@@ -66,9 +75,7 @@ def end(directory: Path, daemon: subprocess.Popen) -> None:
     mount = next((m for m in zfuse_mounts() if m.path == directory), None)
     if mount is not None:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(  # noqa: S603
-                ["fusermount3", "-u", "-z", str(directory)], check=False, timeout=END_S  # noqa: S607
-            )
+            subprocess.run(["fusermount3", "-u", "-z", str(directory)], check=False, timeout=END_S)
     try:
         daemon.wait(END_S)
     except subprocess.TimeoutExpired:

@@ -37,6 +37,10 @@ class ByteCache:
         self._budget = budget
         self._blocks: WeighedCache[_Key, bytes] = budget.cache(len)
         self._flights: dict[_Key, _Flight] = {}
+        self.hits = 0
+        """Blocks that were asked for and were in memory."""
+        self.misses = 0
+        """Blocks that were asked for and had to be fetched, or waited for."""
 
     def holds(self, owner: Hashable, number: int = 0) -> bool:
         """Tell whether a block of *owner* is in memory."""
@@ -93,6 +97,8 @@ class ByteCache:
                 waits.append((number, flight))
             else:
                 missing.append(number)
+        self.hits += len(numbers) - len(waits) - len(missing)
+        self.misses += len(waits) + len(missing)
         return waits, missing
 
     async def _load(

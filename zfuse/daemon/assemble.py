@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from zfuse.cache.budget import MemoryBudget
 from zfuse.daemon.settings import MountSettings
@@ -13,26 +13,40 @@ from zfuse.repo.virtual import VirtualChunkResolver, store_options
 from zfuse.storage.base import Storage
 from zfuse.storage.open import StorageOpener
 from zfuse.storage.options import StorageOptions
+from zfuse.storage.retry import RetryingStorage
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """An open repository, and every storage that was opened for it so far, its own first."""
+
+    repository: Repository
+    storages: list[RetryingStorage]
 
 
 class Containers:
-    """Opens the stores that virtual chunks lie in.
+    """Opens the stores that virtual chunks lie in, and lists them in *opened*.
 
     Where the repository's configuration names an endpoint, region or style, that holds;
     whose credentials are sent is the choice of the person mounting.
     """
 
-    def __init__(self, opener: StorageOpener, deadline_s: float) -> None:
+    def __init__(
+        self, opener: StorageOpener, deadline_s: float, opened: list[RetryingStorage]
+    ) -> None:
         self._opener = opener
         self._deadline_s = deadline_s
+        self._opened = opened
 
     async def open_container(
         self, root: str, store: StoreConfig, credentials: str | None
     ) -> Storage:
         """Return the storage whose keys are the paths below *root*."""
-        return await self._opener.open(
+        storage = await self._opener.open(
             root, container_options(store, credentials, self._deadline_s)
         )
+        self._opened.append(storage)
+        return storage
 
 
 def container_options(
@@ -67,6 +81,13 @@ def container_options(
 
 @asynccontextmanager
 async def open_repository(settings: MountSettings) -> AsyncIterator[Repository]:
+    """Open the repository that *settings* name; see ``assembled``."""
+    async with assembled(settings) as parts:
+        yield parts.repository
+
+
+@asynccontextmanager
+async def assembled(settings: MountSettings) -> AsyncIterator[Assembled]:
     """Open the repository that *settings* name, and close its storages after the block.
 
     Raises:
@@ -74,12 +95,14 @@ async def open_repository(settings: MountSettings) -> AsyncIterator[Repository]:
     """
     async with StorageOpener() as opener:
         storage = await opener.open(settings.repository, settings.storage)
+        storages = [storage]
         state = await fetch_state(storage)
         virtual = VirtualChunkResolver(
             state.config.virtual_chunk_containers,
             settings.allow_virtual,
-            Containers(opener, settings.deadline_s),
+            Containers(opener, settings.deadline_s, storages),
         )
-        yield await Repository.open(
+        repository = await Repository.open(
             storage, budget=MemoryBudget(settings.memory_bytes), virtual=virtual, state=state
         )
+        yield Assembled(repository, storages)

@@ -1,6 +1,7 @@
 """Assemble one mount, run it, and take it apart again."""
 
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -14,10 +15,10 @@ from urllib.parse import quote
 import pyfuse3
 import trio
 
-from zfuse.daemon.assemble import open_repository
+from zfuse.daemon.assemble import assembled
 from zfuse.daemon.control import Command, ControlServer, runtime_directory, socket_path
 from zfuse.daemon.mountinfo import MountPoint, find_mount
-from zfuse.daemon.report import MountReport
+from zfuse.daemon.report import MountReport, Occupancy
 from zfuse.daemon.settings import MountSettings
 from zfuse.errors import InvalidInputError, ZfuseError
 from zfuse.fs.control_directory import ControlDirectory
@@ -61,17 +62,21 @@ def serve(settings: MountSettings, mountpoint: Path, *, ready: Callable[[], None
 
 
 async def _serve(settings: MountSettings, mountpoint: Path, ready: Callable[[], None]) -> None:
-    async with open_repository(settings) as repository, trio.open_nursery() as background:
-        trees = Trees(repository)
+    async with assembled(settings) as parts, trio.open_nursery() as background:
+        trees = Trees(parts.repository)
         root = await _root(settings, trees, background)
-        report = MountReport(settings, mountpoint, repository, trees)
+
+        def occupancy() -> Occupancy:
+            return Occupancy(file_system.open_handles, file_system.known_inodes)
+
+        report = MountReport(settings, mountpoint, parts, trees, occupancy)
         socket = runtime_directory(os.geteuid()) / f"{os.getpid()}.sock"
         control = ControlDirectory(report.files(), str(socket), report.since_ns)
         file_system = FileSystem(root, control, trees, background)
         operations = FuseOperations(
             file_system, _ownership(settings), deadline_s=settings.deadline_s
         )
-        with _mounted(operations, mountpoint, _options(settings, repository)):
+        with _mounted(operations, mountpoint, _options(settings, parts.repository)):
             background.start_soon(_terminate_on_signal)
             mount = find_mount(mountpoint)
             async with _notifier() as notifier, trio.open_nursery() as loop:
@@ -89,13 +94,11 @@ async def _serve(settings: MountSettings, mountpoint: Path, ready: Callable[[], 
 
 
 async def _root(settings: MountSettings, trees: Trees, nursery: trio.Nursery) -> Directory:
-    """Return what the mount point itself shows; a single version is loaded, so that a
-    damaged one is an error of the mount and not of its first reader.
-    """
+    """Return what the mount point itself shows."""
     if settings.ref is None:
         return RepositoryDirectory(trees, nursery)
     tree = await trees.get(settings.ref, is_mount_root=True)
-    await tree.version()
+    await tree.version()  # a damaged one is an error of the mount, not of its first reader
     return NodeDirectory(tree, "/", nursery)
 
 
@@ -203,7 +206,11 @@ def _commands(report: MountReport, refresh: _Refresh) -> Mapping[str, Command]:
         pyfuse3.terminate()
         return {}
 
-    return {"status": status, "refresh": move, "shutdown": shutdown}
+    async def config(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        settings: dict[str, Any] = json.loads(json.dumps(report.config(), default=str))
+        return settings
+
+    return {"status": status, "config": config, "refresh": move, "shutdown": shutdown}
 
 
 def _first(error: ZfuseError | BaseExceptionGroup[ZfuseError]) -> ZfuseError:

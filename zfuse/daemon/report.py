@@ -4,14 +4,23 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from zfuse.daemon.assemble import Assembled
+from zfuse.daemon.metrics import counter, exposition, gauge, storage_metrics
 from zfuse.daemon.settings import MountSettings
 from zfuse.fs.tree import Trees
-from zfuse.repo.repository import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """How much the kernel keeps a mount from forgetting."""
+
+    open_handles: int
+    known_inodes: int
 
 
 class MountReport:
@@ -21,14 +30,17 @@ class MountReport:
         self,
         settings: MountSettings,
         mountpoint: Path,
-        repository: Repository,
+        parts: Assembled,
         trees: Trees,
+        occupancy: Callable[[], Occupancy],
     ) -> None:
         self.since_ns = time.time_ns()
         self._settings = settings
         self._mountpoint = mountpoint
-        self._repository = repository
+        self._repository = parts.repository
+        self._storages = parts.storages
         self._trees = trees
+        self._occupancy = occupancy
 
     def files(self) -> Mapping[str, Callable[[], bytes]]:
         """Return the makers of the control files, by name."""
@@ -68,17 +80,19 @@ class MountReport:
 
     def metrics(self) -> bytes:
         """Return counters and gauges in Prometheus' text format."""
-        budget = self._repository.assets.budget
-        lines: list[str] = []
-
-        def sample(name: str, kind: str, text: str, values: Mapping[str, float]) -> None:
-            lines.append(f"# HELP zfuse_{name} {text}")
-            lines.append(f"# TYPE zfuse_{name} {kind}")
-            lines.extend(f"zfuse_{name}{labels} {value:g}" for labels, value in values.items())
-
-        sample("memory_bytes", "gauge", "Bytes held by the caches.", {"": budget.used})
-        sample("memory_limit_bytes", "gauge", "Memory budget.", {"": budget.limit})
-        return ("\n".join(lines) + "\n").encode()
+        assets = self._repository.assets
+        chunks, budget, now = assets.chunk_cache, assets.budget, self._occupancy()
+        return exposition(
+            [
+                gauge("memory_bytes", "Bytes held by the caches.", budget.used),
+                gauge("memory_limit_bytes", "Memory budget.", budget.limit),
+                counter("cache_hits_total", "Blocks of chunks found in memory.", chunks.hits),
+                counter("cache_misses_total", "Blocks of chunks not in memory.", chunks.misses),
+                gauge("open_handles", "Open files and directories.", now.open_handles),
+                gauge("known_inodes", "Entries that the kernel may name.", now.known_inodes),
+                *storage_metrics(self._storages),
+            ]
+        )
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
