@@ -73,11 +73,6 @@ class StorageReadContract:
             with pytest.raises(ObjectNotFoundError, match=key.split("/")[0]):
                 await getattr(storage, call)(key, *args)
 
-    async def test_a_directory_is_no_object(self, storage, fill):
-        await fill("dir/k", b"x")
-        with pytest.raises(ObjectNotFoundError):
-            await storage.get("dir")
-
     @pytest.mark.parametrize(
         ("start", "stop"),
         [(0, 1), (0, 5), (0, 6), (0, 999), (2, 2), (3, 5), (4, 9), (5, 5), (5, 9), (7, 9),
@@ -282,10 +277,17 @@ class StorageContract(StorageReadContract):
         with pytest.raises(InvalidInputError):
             await storage.delete(key)
 
+    async def test_a_directory_is_no_object(self, storage):
+        await storage.put("dir/k", b"x")
+        with pytest.raises(ObjectNotFoundError):
+            await storage.get("dir")
+
     # -- races ----------------------------------------------------------------------------------
 
+    races = 5
+
     async def test_of_concurrent_creators_one_wins(self, storage):
-        for round_ in range(5):
+        for round_ in range(self.races):
             won = []
 
             async def create(n, key=f"race/{round_}", won=won):
@@ -388,11 +390,12 @@ class StorageContract(StorageReadContract):
             assert abs(info.last_modified_ns - head.last_modified_ns) < 10**9
 
     async def test_list_knows_odd_keys(self, storage):
-        for key in ODD_KEYS:
-            await storage.put("odd/" + key, key.encode())
-        assert await self.listed(storage, "odd/") == {
-            "odd/" + key: len(key.encode()) for key in ODD_KEYS
-        }
+        wanted = {"odd/" + key: len(key.encode()) for key in ODD_KEYS if key not in self.bent_keys}
+        for key, size in wanted.items():
+            await storage.put(key, b"x" * size)
+        assert await self.listed(storage, "odd/") == wanted
+
+    bent_keys = frozenset()  # keys that the store lists in another spelling
 
     @pytest.mark.parametrize("prefix", ["/", "/a", "../", "../a", "a/../b", "a//", "./a", "nul\0"])
     async def test_listing_outside_the_root_is_refused(self, storage, prefix):

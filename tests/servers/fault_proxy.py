@@ -139,7 +139,8 @@ class FaultProxy:
         body = await incoming.exactly(int(request.headers.get("content-length", 0)))
         await trio.sleep(self.latency_s)
         fault = self.plan(request)
-        fault = _ANSWERS.get(fault, fault)
+        if isinstance(fault, Fault):
+            fault = _ANSWERS.get(fault, fault)
         if isinstance(fault, Answer):
             return await self._send(client, fault.encode())
         if fault is Fault.HANG:

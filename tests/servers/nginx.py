@@ -33,7 +33,9 @@ http {{
         root {root};
         location / {{ limit_except GET {{ deny all; }} }}
         location /no-ranges/ {{ alias {root}/; max_ranges 0; }}
-        location /moved/ {{ rewrite ^/moved/(.*)$ http://127.0.0.1:{port}/$1 redirect; }}
+        location /moved/ {{
+            if ($request_uri ~ ^/moved/(.*)$) {{ return 302 http://127.0.0.1:{port}/$1; }}
+        }}
         location /private/ {{ deny all; }}
     }}
 }}

@@ -51,7 +51,7 @@ def wait_until(ready, process: subprocess.Popen, log: Path, seconds: float = 60)
         if process.poll() is not None or time.monotonic() > end:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
             raise RuntimeError(f"{process.args} did not come up:\n{tail}")
-        time.sleep(0.05)  # noqa: TID251 - servers start before any trio runs
+        time.sleep(0.05)
 
 
 def accepts(port: int) -> bool:

@@ -122,8 +122,11 @@ class _Hop[T]:
     # In the asyncio thread.
 
     def _begin(self) -> None:
-        self._task = self._loop.create_task(self._call())
+        self._task = self._loop.create_task(self._work())
         self._task.add_done_callback(self._done)
+
+    async def _work(self) -> T:
+        return await self._call()  # called inside the task, so that its errors are the task's
 
     def _cancel(self) -> None:
         if self._task is not None:
