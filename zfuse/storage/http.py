@@ -15,6 +15,7 @@ from zfuse.storage.http_answers import (
     status_error,
     version_of,
 )
+from zfuse.storage.http_pool import HttpPool
 from zfuse.storage.http_session import HttpAnswer, HttpRequest, HttpSession
 from zfuse.storage.keys import check_key
 
@@ -26,9 +27,12 @@ class HttpStorage(Storage):
     wanted of them is dropped as it arrives.
     """
 
-    def __init__(self, thread: AsyncioThread, session: HttpSession, base_url: str) -> None:
+    def __init__(
+        self, thread: AsyncioThread, session: HttpSession, pool: HttpPool, base_url: str
+    ) -> None:
         self._thread = thread
         self._session = session
+        self._pool = pool
         self._base_url = base_url
 
     @property
@@ -81,6 +85,8 @@ class HttpStorage(Storage):
         check_key(key)
         url = f"{self._base_url}/{quote(key, safe='/~')}"
         request = HttpRequest(method, url, headers, window=window, follow=True)
+        if self._pool.reaches(url):
+            return await self._pool.send(request)
         return await self._thread.run(self._session.send, request)
 
     def _name(self, key: str) -> str:

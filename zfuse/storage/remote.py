@@ -5,6 +5,7 @@ Imports aiohttp and botocore; zfuse.storage.open imports this module when it is 
 
 from zfuse.storage.asyncio_thread import AsyncioThread
 from zfuse.storage.http import HttpStorage
+from zfuse.storage.http_pool import HttpPool
 from zfuse.storage.http_session import HttpSession
 from zfuse.storage.options import StorageOptions
 from zfuse.storage.s3 import S3Storage
@@ -17,7 +18,8 @@ class Remote:
     def __init__(self, thread: AsyncioThread, options: StorageOptions) -> None:
         self._thread = thread
         self._session = HttpSession(options.idle_s)
-        self._client = S3Client(thread, self._session, options)
+        self._pool = HttpPool(options.idle_s)
+        self._client = S3Client(thread, self._session, self._pool, options)
 
     def s3(self, bucket: str, prefix: str) -> S3Storage:
         """Return the part of *bucket* below *prefix*."""
@@ -25,9 +27,10 @@ class Remote:
 
     def http(self, base_url: str) -> HttpStorage:
         """Return the files below *base_url*."""
-        return HttpStorage(self._thread, self._session, base_url)
+        return HttpStorage(self._thread, self._session, self._pool, base_url)
 
     async def aclose(self) -> None:
         """Close the connections."""
+        await self._pool.aclose()
         await self._client.aclose()
         await self._thread.run(self._session.close)
