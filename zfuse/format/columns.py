@@ -94,10 +94,12 @@ class TableRows:
         self._sizes = sizes
         self._lengths = np.where(vtables + lengths <= buffer.size, lengths, 0)
 
-    def field(self, slot: int, size: int) -> I64:
-        """Return the positions of a field of *size* bytes, at multiples of 4 and in bounds."""
+    def field(self, slot: int, size: int, align: int = 4) -> I64:
+        """Return the positions of a field of *size* bytes, at multiples of *align*."""
         entry = 4 + 2 * slot
         listed = self._lengths >= entry + 2
         offsets = self._buffer.u16(np.where(listed, self._vtables + entry, 0))
-        found = listed & (offsets >= 4) & (offsets & 3 == 0) & (offsets + size <= self._sizes)
+        found = (
+            listed & (offsets >= 4) & (offsets & (align - 1) == 0) & (offsets + size <= self._sizes)
+        )
         return np.where(found, self._positions + offsets, 0)

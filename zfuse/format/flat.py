@@ -27,7 +27,8 @@ _OFFSETS: Final = tuple(struct.Struct(f"<{n}I") for n in range(9))
 """For short vectors of offsets, of which snapshots have a few per array."""
 
 _TABLE_COST: Final = 32
-_BUDGET_FACTOR: Final = 8
+_STRUCT_COST: Final = 8
+_BUDGET_FACTOR: Final = 4
 _BUDGET_FLOOR: Final = 4 << 20
 
 
@@ -83,7 +84,7 @@ class FlatBuffer:
         unpack = _I32.unpack_from
         tables = []
         for position in positions:
-            if position > last:
+            if position > last or position & 3:
                 raise CorruptionError(f"a table at {position} is outside of the flatbuffer")
             vtable = position - unpack(data, position)[0]
             fields = vtables.get(vtable) or self._read_vtable(vtable)
@@ -94,7 +95,7 @@ class FlatBuffer:
 
     def _read_vtable(self, position: int) -> tuple[int, ...]:
         """Return the size of the table, then the offset of each field in it, 0 for absent."""
-        if not 0 <= position <= self.size - 4:
+        if not 4 <= position <= self.size - 4 or position & 1:
             raise CorruptionError(f"a vtable at {position} is outside of the flatbuffer")
         length, table_size = _VTABLE_HEAD.unpack_from(self.data, position)
         if length < 4 or length % 2 or table_size < 4 or position + length > self.size:
@@ -117,8 +118,11 @@ class Table:
         self._position = position
         self._fields = fields
 
-    def _find(self, slot: int, size: int) -> int:
-        """Return the position of a field of *size* bytes, 0 where it is absent."""
+    def _find(self, slot: int, size: int, mask: int = 3) -> int:
+        """Return the position of a field of *size* bytes, 0 where it is absent.
+
+        The position shall have none of the bits in *mask*: by default it is a multiple of 4.
+        """
         fields = self._fields
         try:
             offset = fields[slot + 1]
@@ -126,22 +130,23 @@ class Table:
             return 0
         if offset == 0:
             return 0
-        if offset < 4 or offset + size > fields[0]:
+        position = self._position + offset
+        if offset < 4 or offset + size > fields[0] or position & mask:
             raise CorruptionError(f"field {slot} lies outside of its table")
-        return self._position + offset
+        return position
 
     def has(self, slot: int) -> bool:
         """Whether the field is present."""
-        return self._find(slot, 1) != 0
+        return self._find(slot, 1, 0) != 0
 
     def u8(self, slot: int, default: int = 0) -> int:
         """Return an 8 bit number."""
-        position = self._find(slot, 1)
+        position = self._find(slot, 1, 0)
         return self._buffer.data[position] if position else default
 
     def u16(self, slot: int, default: int = 0) -> int:
         """Return an unsigned 16 bit number."""
-        position = self._find(slot, 2)
+        position = self._find(slot, 2, 1)
         if not position:
             return default
         number: int = _U16.unpack_from(self._buffer.data, position)[0]
@@ -173,7 +178,7 @@ class Table:
 
     def struct(self, slot: int, size: int) -> bytes | None:
         """Return the *size* bytes of a struct."""
-        position = self._find(slot, size)
+        position = self._find(slot, size, 0)
         return self._buffer.data[position : position + size] if position else None
 
     def table(self, slot: int) -> "Table | None":
@@ -197,7 +202,7 @@ class Table:
         buffer = self._buffer
         data, size = buffer.data, buffer.size
         start: int = position + _U32.unpack_from(data, position)[0] + 4
-        if start > size:
+        if start > size or start & 3:
             raise CorruptionError(f"a vector at {start - 4} is outside of the flatbuffer")
         count: int = _U32.unpack_from(data, start - 4)[0]
         if start + count * item_size > size:
@@ -217,7 +222,7 @@ class Table:
             return None
         start, count = found
         data = self._buffer.data
-        self._buffer.charge(count * _TABLE_COST)
+        self._buffer.charge(count * _STRUCT_COST)
         return [data[p : p + size] for p in range(start, start + count * size, size)]
 
     def u16s(self, slot: int) -> tuple[int, ...] | None:

@@ -3,6 +3,7 @@
 Specification: spec-v2, "Chunk Manifest Files", ``location_dictionary``.
 """
 
+from contextlib import suppress
 from threading import Lock
 from typing import Final
 
@@ -23,19 +24,23 @@ class LocationDecompressor:
         self._lock = Lock()  # a ZstdDecompressor serves one thread at a time
         self._decompressor = None
         if algorithm == _ZSTD_WITH_DICTIONARY and dictionary is not None:
-            self._decompressor = zstandard.ZstdDecompressor(
-                zstandard.ZstdCompressionDict(dictionary), max_window_size=1 << 20
-            )
+            # The locations may be beyond help then, what else the manifest holds is not.
+            with suppress(zstandard.ZstdError):
+                self._decompressor = zstandard.ZstdDecompressor(
+                    zstandard.ZstdCompressionDict(dictionary)
+                )
 
     def decompress(self, frame: bytes) -> str:
         """Return the location that *frame* holds.
 
         Raises:
             CorruptionError: it does not unpack to at most 1024 bytes of UTF-8, or the
-                manifest has no dictionary.
+                manifest has no sound dictionary.
         """
         if self._decompressor is None:
-            raise CorruptionError("a location is compressed, but the manifest has no dictionary")
+            raise CorruptionError(
+                "a location is compressed, but the manifest has no sound dictionary for it"
+            )
         try:
             if zstandard.frame_content_size(frame) > _MAX_LOCATION:
                 raise CorruptionError(f"a location is longer than {_MAX_LOCATION} bytes")

@@ -85,7 +85,7 @@ class ArrayManifest:
         lengths = self._raw.u64(rows.field(_LENGTH, 8))
         lengths = np.where(lengths <= _MAX_OBJECT, lengths, np.uint64(0))
         elsewhere = (
-            (rows.field(_CHUNK_ID, 12) > 0)
+            (rows.field(_CHUNK_ID, 12, 1) > 0)
             | (rows.field(_COMPRESSED_LOCATION, 4) > 0)
             | (rows.field(_LOCATION, 4) > 0)
         )

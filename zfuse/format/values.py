@@ -22,8 +22,8 @@ MAX_DEPTH: Final = 200
 """How deep values may nest; deeper ones end in a RecursionError somewhere down the line."""
 
 _BUDGET_FACTOR: Final = 8
-_BUDGET_FLOOR: Final = 1 << 16
-_VALUE_COST: Final = 8
+_BUDGET_FLOOR: Final = 1 << 10
+_VALUE_COST: Final = 4
 
 _UNSIGNED: Final = {1: "<B", 2: "<H", 4: "<I", 8: "<Q"}
 _SIGNED: Final = {1: "<b", 2: "<h", 4: "<i", 8: "<q"}
@@ -98,6 +98,9 @@ class _FlexReader:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._budget = _BUDGET_FACTOR * len(data) + _BUDGET_FLOOR
+        # Writers share keys, and may share strings: each is read and charged once.
+        self._keys_at: dict[int, str] = {}
+        self._strings_at: dict[tuple[int, int], str] = {}
 
     def value(self, position: int, width: int, packed_type: int, depth: int) -> Json:
         """Return the value of *packed_type* whose slot of *width* bytes is at *position*."""
@@ -165,13 +168,20 @@ class _FlexReader:
         return [self._follow(target + n * width, width) for n in range(count)]
 
     def _key(self, target: int) -> str:
-        end = self._data.find(0, target)
-        if end < 0:
-            raise CorruptionError("a key of a FlexBuffer has no end")
-        return self._text(target, end - target)
+        key = self._keys_at.get(target)
+        if key is None:
+            end = self._data.find(0, target)
+            if end < 0:
+                raise CorruptionError("a key of a FlexBuffer has no end")
+            key = self._keys_at[target] = self._text(target, end - target)
+        return key
 
     def _string(self, target: int, width: int) -> str:
-        return self._text(target, self._size(target, width))
+        place = (target, self._size(target, width))
+        string = self._strings_at.get(place)
+        if string is None:
+            string = self._strings_at[place] = self._text(*place)
+        return string
 
     def _text(self, position: int, size: int) -> str:
         try:
