@@ -1,9 +1,13 @@
 """Read 256 chunks of 1 MiB: a mount with zarr-python against icechunk with zarr-python.
 
 Both read the same repository from the same server: nginx over a local directory, as an
-anonymous S3, and with --s3 SeaweedFS too. They take turns. Cold is the first read of the
-whole array in a fresh process (and on a fresh mount, so that no cache knows it), warm the
-median of the three reads after it. Opening the repository is not counted for either.
+anonymous S3, and with --s3 SeaweedFS too. They take turns, each in fresh processes.
+
+  cold   the first read of the whole array, on a fresh mount, so that no cache knows it
+  warm   the same once more, in another fresh process
+  again  the median of three further reads in that process
+
+Opening the repository is not counted for either.
 """
 
 import argparse
@@ -13,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,8 +33,8 @@ from tests.servers.seaweedfs import REGION, serve_s3
 icechunk.set_logs_filter("error")  # not the advice about concurrent commits
 
 CHUNK = 1 << 20
-WARM_READS = 3
-ENDS = {"cold": "at least 1.0", "warm": "at least 3"}
+FURTHER_READS = 3
+WANTED = {"cold": "at least 1.0", "warm": "at least 3", "again": "no limit"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,12 @@ class Server:
             secret_access_key=self.secret_key,
         )
 
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which ``zfuse mount`` finds the credentials."""
+        if self.access_key is None or self.secret_key is None:
+            return {}
+        return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+
     def options(self) -> list[str]:
         """Return the options of ``zfuse mount``."""
         anonymous = ["--anonymous"] if self.access_key is None else []
@@ -79,13 +90,13 @@ def read(store: zarr.abc.store.Store) -> dict[str, float]:
     """Return the seconds of the first and of a later read, and a sum of what was read."""
     taken = []
     total = 0
-    for _ in range(1 + WARM_READS):
+    for _ in range(1 + FURTHER_READS):
         start = time.perf_counter()
         values = np.asarray(zarr.open_array(store, path="a", mode="r")[...])
         taken.append(time.perf_counter() - start)
         total += int(values[::997].sum())
         del values
-    return {"cold": taken[0], "warm": statistics.median(taken[1:]), "sum": total}
+    return {"first": taken[0], "again": statistics.median(taken[1:]), "sum": total}
 
 
 def read_with_icechunk(server: Server) -> dict[str, float]:
@@ -94,32 +105,45 @@ def read_with_icechunk(server: Server) -> dict[str, float]:
     return read(repo.readonly_session(branch="main").store)
 
 
-def child(chosen: argparse.Namespace, *arguments: str) -> dict[str, float]:
-    """Run one reader in a fresh process."""
-    command = [sys.executable, __file__, "--concurrency", str(chosen.concurrency), *arguments]
-    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=600).stdout
-    return json.loads(told)
+def read_twice(chosen: argparse.Namespace, *reader: str) -> dict[str, float]:
+    """Run one reader in two fresh processes, one after the other."""
+    command = [sys.executable, __file__, "--concurrency", str(chosen.concurrency), *reader]
+    first, second = (
+        json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=600).stdout)
+        for _ in range(2)
+    )
+    if first["sum"] != second["sum"]:
+        raise SystemExit("two reads gave different values")
+    return {"cold": first["first"], "warm": second["first"], **second}
 
 
 def compare(server: Server, chosen: argparse.Namespace, work: Path) -> list[dict[str, float]]:
     """Let both read in turn; return the figures of each round."""
     rounds = []
-    described = json.dumps(asdict(server))
-    child(chosen, "--icechunk", described)  # the server's own caches are warm for both
+    official = ("--icechunk", json.dumps(asdict(server)))
+    read_twice(chosen, *official)  # now the server's own caches are warm for both
     for number in range(chosen.rounds):
-        url = f"s3://{server.bucket}/{server.prefix}"
-        official = {}
         if number % 2:
-            official = child(chosen, "--icechunk", described)
-        with mount(url, work / "mount", *server.options()) as daemon:
-            daemon.wait_for(daemon.directory / "zarr.json")
-            mounted = child(chosen, "--directory", str(daemon.directory))
-            memory = daemon.memory_mb("VmHWM")
-        official = official or child(chosen, "--icechunk", described)
-        if mounted["sum"] != official["sum"]:
+            mounted = read_mounted(server, chosen, work)
+            found = read_twice(chosen, *official)
+        else:
+            found = read_twice(chosen, *official)
+            mounted = read_mounted(server, chosen, work)
+        if mounted["sum"] != found["sum"]:
             raise SystemExit("the mount and icechunk read different values")
-        rounds.append(_figures(mounted, official, chosen.chunks) | {"daemon MB": memory})
+        rounds.append(_figures(mounted, found, chosen.chunks))
     return rounds
+
+
+def read_mounted(server: Server, chosen: argparse.Namespace, work: Path) -> dict[str, float]:
+    """Mount, read twice through the mount, and note what that cost the daemon."""
+    url = f"s3://{server.bucket}/{server.prefix}"
+    directory, env = work / "mount", server.environment()
+    with mount(url, directory, *server.options(), env=env) as daemon:
+        daemon.wait_for(directory / "zarr.json")
+        before = daemon.cpu_s()
+        found = read_twice(chosen, "--directory", str(directory))
+        return found | {"memory": daemon.memory_mb("VmHWM"), "cpu": daemon.cpu_s() - before}
 
 
 def _figures(
@@ -127,11 +151,11 @@ def _figures(
 ) -> dict[str, float]:
     megabytes = chunks * CHUNK / 1e6
     found = {}
-    for end in ENDS:
+    for end in WANTED:
         found[f"{end} icechunk (MB/s)"] = megabytes / official[end]
         found[f"{end} zfuse (MB/s)"] = megabytes / mounted[end]
         found[f"{end} zfuse / icechunk"] = official[end] / mounted[end]
-    return found
+    return found | {"daemon memory (MB)": mounted["memory"], "daemon CPU (s)": mounted["cpu"]}
 
 
 def show(name: str, rounds: list[dict[str, float]]) -> None:
@@ -139,14 +163,14 @@ def show(name: str, rounds: list[dict[str, float]]) -> None:
     rows = {row: Figures([found[row] for found in rounds]) for row in rounds[0]}
     print(f"\n{name}\n{table(rows)}")
     for end, ratio in ratios(rows).items():
-        print(f"{end}: ratio of medians {ratio:.2f} ({ENDS[end]} wanted)")
+        print(f"{end}: ratio of medians {ratio:.2f} (wanted: {WANTED[end]})")
 
 
 def ratios(rows: dict[str, Figures]) -> dict[str, float]:
     """Return how many times as fast the mount is, by the medians."""
     return {
         end: rows[f"{end} zfuse (MB/s)"].median / rows[f"{end} icechunk (MB/s)"].median
-        for end in ENDS
+        for end in WANTED
     }
 
 
@@ -165,9 +189,8 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run(chosen: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
-    """Start the servers and compare on each."""
-    found = {}
+def run(chosen: argparse.Namespace) -> Iterator[tuple[str, list[dict[str, float]]]]:
+    """Start the servers, compare on each, and yield its name and figures."""
     with tempfile.TemporaryDirectory(prefix="zfuse-bench.") as temporary:
         work = Path(temporary)
         root = work / "www"
@@ -176,15 +199,14 @@ def run(chosen: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
         (work / "nginx").mkdir()
         with serve_directory(root, work / "nginx") as nginx:
             server = Server(nginx.url, "bench", "repository")
-            found["nginx"] = compare(server, chosen, work)
+            yield "nginx", compare(server, chosen, work)
         if chosen.s3:
             (work / "s3").mkdir()
             with serve_s3(work / "s3") as s3:
                 bucket = s3.make_bucket()
                 server = Server(s3.endpoint, bucket, "repository", s3.access_key, s3.secret_key)
                 make(server.storage(), chosen.chunks)
-                found["seaweedfs"] = compare(server, chosen, work)
-    return found
+                yield "seaweedfs", compare(server, chosen, work)
 
 
 def main() -> None:
@@ -196,9 +218,9 @@ def main() -> None:
     elif chosen.directory:
         print(json.dumps(read(LocalStore(chosen.directory, read_only=True))))
     elif chosen.json:
-        print(json.dumps(run(chosen)))
+        print(json.dumps(dict(run(chosen))))
     else:
-        for name, rounds in run(chosen).items():
+        for name, rounds in run(chosen):
             show(name, rounds)
 
 

@@ -1,6 +1,7 @@
 """What the benchmarks share: a mount that ends in any case, memory of a process, a table."""
 
 import contextlib
+import os
 import statistics
 import subprocess
 import sys
@@ -44,6 +45,11 @@ class Daemon:
         (line,) = (line for line in status.splitlines() if line.startswith(f"{field}:"))
         return int(line.split()[1]) * 1024 / 1e6
 
+    def cpu_s(self) -> float:
+        """Return the processor time that it has used, in seconds."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def wait_for(self, path: Path) -> bytes:
         """Return the content of *path* as soon as there is a file."""
         while time.perf_counter() - self.started < READY_S:
@@ -56,12 +62,18 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def mount(url: str, directory: Path, *options: str) -> Iterator[Daemon]:
-    """Mount *url* at the new *directory* as long as the block runs."""
+def mount(
+    url: str, directory: Path, *options: str, env: Mapping[str, str] | None = None
+) -> Iterator[Daemon]:
+    """Mount *url* at the new *directory* as long as the block runs; *env* adds variables."""
     directory.mkdir()
     command = [sys.executable, "-m", "zfuse", "mount", "--log-level", "warning"]
     started = time.perf_counter()
-    process = subprocess.Popen([*command, *options, url, str(directory)], stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, *options, url, str(directory)],
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **(env or {})},
+    )
     try:
         yield Daemon(process, directory, started)
     finally:
