@@ -33,17 +33,13 @@ def assert_mounted(path, made, ref, snapshot):
     assert status["trees"] == [{"ref": ref, "snapshot": snapshot}]
 
 
-@pytest.mark.parametrize(
-    "name", ["main", "v1", "a/b", "..", "", "n" * 300, "x\ny", "100%", "\u00fc"]
-)
+@pytest.mark.parametrize("name", ["main", "a/b", "..", "n" * 300, "x\ny"])
 def test_a_branch(made, mount, name):
-    if name == "":
-        pytest.skip("an empty name cannot be said on the command line")
     path = mount(made.url, "--branch", name)
     assert_mounted(path, made, f"branch/{name}", made.branches[name])
 
 
-@pytest.mark.parametrize("name", ["v1", "start", "a/b"])
+@pytest.mark.parametrize("name", ["v1", "a/b"])
 def test_a_tag(made, mount, name):
     path = mount(made.url, "--tag", name)
     assert_mounted(path, made, f"tag/{name}", made.tags[name])
@@ -59,7 +55,7 @@ def test_a_snapshot_in_any_spelling(made, mount, history):
     assert found == snapshot
 
 
-@pytest.mark.parametrize("number", [0, 1, 2, 3])
+@pytest.mark.parametrize("number", [0, 2])
 def test_a_time_means_main_as_it_was(made, mount, history, number):
     moment = history[number].written_at
     path = mount(made.url, "--as-of", moment.isoformat())
@@ -81,14 +77,12 @@ def test_times_below_a_mount_of_everything(made, mount, history):
             os.stat(directory / name)
 
 
-@pytest.mark.parametrize("spelling", ["lower", "canonical"])
-def test_any_known_snapshot_resolves_in_a_mount_of_everything(made, mount, history, spelling):
-    snapshot = history[2].id
-    name = snapshot.lower() if spelling == "lower" else snapshot
-    path = mount(made.url) / "snapshot" / name
-    assert_shows(path, official_keys(made.open(), Ref("snapshot", snapshot)))
-    for unknown in ("00000000000000000000", "x", "", "1CECHNKREP0F1RSTCMT00"):
-        assert unknown == "" or not (path.parent / unknown).exists()
+def test_any_known_snapshot_resolves_in_a_mount_of_everything(made, mount, history):
+    directory, snapshot = mount(made.url) / "snapshot", history[2].id
+    for name in (snapshot, snapshot.lower()):
+        assert_shows(directory / name, official_keys(made.open(), Ref("snapshot", snapshot)))
+    for unknown in ("00000000000000000000", "x", "1CECHNKREP0F1RSTCMT00"):
+        assert not (directory / unknown).exists()
 
 
 @quiet
