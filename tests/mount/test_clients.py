@@ -9,7 +9,7 @@ import xarray as xr
 import zarr
 
 from tests.compat.hierarchy import CODECS, NUMBERS, quiet
-from tests.compat.place import local_place
+from tests.compat.place import local_place, s3_place
 from tests.compat.repositories import build
 from tests.mount.clients import (
     CANNOT,
@@ -40,19 +40,46 @@ maybe_consolidated = pytest.mark.parametrize("consolidated", [True, False])
 
 
 @pytest.fixture(scope="module")
-def mounted_repository(tmp_path_factory):
-    """A function that makes and mounts a repository, and returns its official store and main."""
+def mounts():
+    """Ends the mounts that the fixtures below make."""
     with contextlib.ExitStack() as stack:
+        yield stack
 
-        @functools.cache
-        def make(name):
-            made = build(name, 2, local_place(tmp_path_factory.mktemp(name)))
-            directory = tmp_path_factory.mktemp(f"{name}-mount") / "mount"
-            mounted = stack.enter_context(mounting(made.url, directory))
-            store = made.open().readonly_session(branch="main").store
-            return store, mounted.path / "branch" / "main"
 
-        yield make
+@pytest.fixture(scope="module")
+def mounted_repository(tmp_path_factory, mounts):
+    """A function that makes and mounts a repository, and returns its official store and main."""
+
+    @functools.cache
+    def make(name):
+        made = build(name, 2, local_place(tmp_path_factory.mktemp(name)))
+        directory = tmp_path_factory.mktemp(f"{name}-mount") / "mount"
+        mounted = mounts.enter_context(mounting(made.url, directory))
+        store = made.open().readonly_session(branch="main").store
+        return store, mounted.path / "branch" / "main"
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def mounted_from_s3(tmp_path_factory, mounts, s3_server):
+    """The same for a repository on an S3 server that checks signatures."""
+    account = {"key": s3_server.access_key, "secret": s3_server.secret_key}
+
+    @functools.cache
+    def make(name):
+        directory = tmp_path_factory.mktemp(f"{name}-on-s3")
+        bucket = s3_server.make_bucket()
+        place = s3_place(
+            directory, endpoint=s3_server.endpoint, bucket=bucket, prefix="a/b", **account
+        )
+        made = build(name, 2, place)
+        options = ("--branch", "main", "--force-path-style")
+        env = s3_server.environment()
+        mounted = mounts.enter_context(mounting(made.url, directory / "m", *options, env=env))
+        return made.open().readonly_session(branch="main").store, mounted.path
+
+    return make
 
 
 @quiet
@@ -91,6 +118,14 @@ def test_zarrita_reads(mounted_repository, tmp_path):
     assert len(found) == len(paths) > 25
     for path, values in found.items():
         assert_same(values, official_values(store, path))
+
+
+@pytest.mark.parametrize("client", READERS)
+def test_reads_from_s3(client, mounted_from_s3):
+    store, directory = mounted_from_s3("arrays")
+    for path in ARRAYS:
+        if path not in CANNOT[client]:
+            assert_same(READERS[client](directory, path), official_values(store, path))
 
 
 @pytest.mark.parametrize("name", ["arrays", "encodings"])
@@ -132,6 +167,13 @@ def test_xarray_opens_a_dataset(mounted_repository):
     xr.testing.assert_identical(dataset_of(directory, "xr", consolidated=False), official)
     before = dataset_of(directory.parents[1] / "tag" / "first", "xr", consolidated=False)
     xr.testing.assert_identical(before["air"], official["air"].isel(time=slice(0, 6)))
+
+
+@quiet
+def test_xarray_opens_a_dataset_on_s3(mounted_from_s3):
+    store, directory = mounted_from_s3("xarray")
+    official = xr.open_zarr(store, group="xr", consolidated=False).load()
+    xr.testing.assert_identical(dataset_of(directory, "xr", consolidated=False), official)
 
 
 @quiet
