@@ -2,27 +2,15 @@
 
 A key is the path below the root, verbatim. The layout is what the official library's local
 store uses, so both can work on one repository; the difference is that replacing an object is
-conditional here, and durable:
-
-* every write goes to a temporary name in the same directory, is synced and then linked
-  (create) or renamed (replace) into place, so a reader sees the old bytes or the new ones;
-* a replacement that expects a version compares and renames under ``flock``, which the kernel
-  releases when its holder dies. A writer that takes no lock, as the official library, is not
-  held back by it.
-
-Temporary and lock files end in ``#`` and digits: names that the official library skips when it
-lists, as this module does.
+conditional here, and durable (zfuse.storage.local_files).
 """
 
 import contextlib
 import errno
-import fcntl
 import itertools
 import os
 import random
-import re
 import stat
-import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,10 +26,8 @@ from zfuse.errors import (
     PreconditionFailedError,
     StorageError,
     TransientStorageError,
-    VersionMismatchError,
 )
 from zfuse.storage.base import (
-    ABSENT,
     Blob,
     Expectation,
     ObjectInfo,
@@ -50,15 +36,26 @@ from zfuse.storage.base import (
     Version,
 )
 from zfuse.storage.keys import check_key, check_prefix
+from zfuse.storage.local_files import (
+    HIDDEN_NAME,
+    LockedError,
+    delete_file,
+    put_file,
+    stat_file,
+    version_of,
+)
 from zfuse.storage.preconditions import check_last_modified
 
-_HIDDEN_NAME: Final = re.compile(r"#[0-9]+\Z")
-_LOCK_NAME: Final = ".zfuse-lock#0"
 _THREADS: Final = 32
 _LISTING_BATCH: Final = 1000
-_ABSENT_ERRNOS: Final = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+_ABSENT_ERRNOS: Final = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+}
 _PASSING_ERRNOS: Final = {errno.ESTALE, errno.EAGAIN, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE}
-_NO_LINK_ERRNOS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _LOCK_POLL_MAX: Final = 0.05
 
 
@@ -93,17 +90,17 @@ class LocalStorage(Storage):
 
     async def head(self, key: str) -> ObjectInfo:
         """Return size, time and version."""
-        return await self._read(lambda path: _info(key, _stat_file(path)), self._path(key))
+        return await self._read(lambda path: _info(key, stat_file(path)), self._path(key))
 
     async def put(self, key: str, data: bytes, *, expect: Expectation = None) -> Version:
         """Store *data* under *key*, synced to disk before this returns."""
-        if _HIDDEN_NAME.search(key):
+        if HIDDEN_NAME.search(key):
             raise InvalidInputError(f"{key!r} ends like a temporary name and would not be listed")
-        return await self._write(lambda path: _put(path, data, expect), self._path(key))
+        return await self._write(lambda path: put_file(path, data, expect), self._path(key))
 
     async def delete(self, key: str) -> None:
         """Remove the object; directories stay, as the official library leaves them."""
-        await self._write(_delete, self._path(key))
+        await self._write(delete_file, self._path(key))
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         """Yield the regular files whose path starts with *prefix*."""
@@ -132,7 +129,7 @@ class LocalStorage(Storage):
         except OSError as exc:
             if exc.errno in _ABSENT_ERRNOS:
                 raise ObjectNotFoundError(f"there is no file {path}") from None
-            raise _translated(path, exc) from exc
+            raise _translated(Path(exc.filename or path), exc) from exc
 
     async def _write[T](self, call: Callable[[Path], T], path: Path) -> T:
         """Return what *call* returns once no other writer holds the lock."""
@@ -140,7 +137,7 @@ class LocalStorage(Storage):
         while True:
             try:
                 return await self._in_thread(call, path)
-            except _LockedError:
+            except LockedError:
                 await trio.sleep(random.uniform(0, pause))
                 pause = min(pause * 2, _LOCK_POLL_MAX)
             except OSError as exc:
@@ -152,10 +149,6 @@ class LocalStorage(Storage):
         )
 
 
-class _LockedError(OSError):
-    """Another thread or process is replacing an object in this directory."""
-
-
 def _translated(path: Path, exc: OSError) -> StorageError:
     if exc.errno in {errno.EACCES, errno.EPERM}:
         return AccessDeniedError(f"no permission for {path}: check its owner and mode")
@@ -164,24 +157,11 @@ def _translated(path: Path, exc: OSError) -> StorageError:
     return StorageError(f"{path}: {exc.strerror or exc}")
 
 
-def _version(found: os.stat_result) -> Version:
-    # A replacement lives in another inode than what it replaces; the time, which _write_temporary
-    # sets in full nanoseconds, tells apart two files that had one inode number in turn.
-    return Version(f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}")
-
-
 def _info(key: str, found: os.stat_result) -> ObjectInfo:
-    return ObjectInfo(key, found.st_size, found.st_mtime_ns, _version(found))
+    return ObjectInfo(key, found.st_size, found.st_mtime_ns, version_of(found))
 
 
 # -- reading ------------------------------------------------------------------------------------
-
-
-def _stat_file(path: Path) -> os.stat_result:
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise FileNotFoundError(errno.ENOENT, "not a regular file", str(path))
-    return found
 
 
 @contextmanager
@@ -199,7 +179,7 @@ def _opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
 
 def _read_all(path: Path) -> Blob:
     with _opened(path) as (fd, found):
-        return Blob(_pread(fd, ByteRange(0, found.st_size)), _version(found))
+        return Blob(_pread(fd, ByteRange(0, found.st_size)), version_of(found))
 
 
 def _read_range(path: Path, byte_range: ByteRange, unmodified: Unmodified | None) -> bytes:
@@ -231,143 +211,6 @@ def _pread(fd: int, wanted: ByteRange) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-# -- writing ------------------------------------------------------------------------------------
-
-
-def _put(path: Path, data: bytes, expect: Expectation) -> Version:
-    if expect is None:
-        with _temporary(path, data) as (temporary, version), _lock(path.parent, create=False):
-            temporary.replace(path)
-    elif expect is ABSENT:
-        version = _create(path, data)
-    else:
-        version = _replace(path, data, expect)
-    _sync_directory(path.parent)
-    return version
-
-
-def _create(path: Path, data: bytes) -> Version:
-    if os.path.lexists(path):  # saves writing the bytes; the link below is what decides
-        raise _mismatch(path)
-    with _temporary(path, data) as (temporary, version):
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            raise _mismatch(path) from None
-        except OSError as exc:
-            if exc.errno not in _NO_LINK_ERRNOS:
-                raise
-            # No hard links here (FAT, some FUSE): zfuse processes still exclude each other.
-            with _lock(path.parent, create=True):
-                if os.path.lexists(path):
-                    raise _mismatch(path) from None
-                temporary.replace(path)
-    return version
-
-
-def _replace(path: Path, data: bytes, expect: Expectation) -> Version:
-    if not path.parent.is_dir():
-        raise _mismatch(path)
-    with _lock(path.parent, create=True):
-        try:
-            found = _version(_stat_file(path))
-        except FileNotFoundError:
-            raise _mismatch(path) from None
-        if found != expect:
-            raise _mismatch(path)
-        with _temporary(path, data) as (temporary, version):
-            temporary.replace(path)
-    return version
-
-
-def _delete(path: Path) -> None:
-    try:
-        with _lock(path.parent, create=False):
-            path.unlink()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return
-    _sync_directory(path.parent)
-
-
-def _mismatch(path: Path) -> VersionMismatchError:
-    return VersionMismatchError(f"{path} is not in the expected state: another writer was faster")
-
-
-@contextmanager
-def _temporary(path: Path, data: bytes) -> Iterator[tuple[Path, Version]]:
-    """Write *data* beside *path*, synced; whatever the block does not move away is removed."""
-    temporary = path.with_name(f"zfuse#{random.getrandbits(62)}")
-    try:
-        version = _write_temporary(temporary, data)
-    except FileNotFoundError:
-        _make_directory(path.parent)
-        version = _write_temporary(temporary, data)
-    try:
-        yield temporary, version
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write_temporary(temporary: Path, data: bytes) -> Version:
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        # The kernel's own clock moves in steps of milliseconds: too coarse for a version.
-        now = time.time_ns()
-        os.utime(fd, ns=(now, now))
-        os.fsync(fd)
-        return _version(os.fstat(fd))
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(fd)
-
-
-def _make_directory(directory: Path) -> None:
-    """Create *directory* and its parents, each synced into the one above."""
-    if directory.is_dir():
-        return
-    _make_directory(directory.parent)
-    directory.mkdir(exist_ok=True)
-    _sync_directory(directory.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def _lock(directory: Path, *, create: bool) -> Iterator[None]:
-    """Hold the lock for replacing objects in *directory*.
-
-    Without *create* a directory in which no object was ever replaced on a condition is not
-    locked, so that a directory of chunks never gets a lock file.
-    """
-    flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-    try:
-        fd = os.open(directory / _LOCK_NAME, flags, 0o666)
-    except FileNotFoundError:
-        if create:
-            raise
-        yield
-        return
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _LockedError from None
-        yield
-    finally:
-        os.close(fd)  # gives the lock back
-
-
 # -- listing ------------------------------------------------------------------------------------
 
 
@@ -393,10 +236,11 @@ def _walk_in(
             name = f"{key}/{entry.name}" if key else entry.name
             if not _concerns(name, prefix):
                 continue
-            if entry.is_dir():
+            found = _followed(entry)
+            if found is not None and stat.S_ISDIR(found.st_mode):
                 yield from _walk_in(entry.path, name, prefix, above | {identity})
-            elif name.startswith(prefix) and (info := _listed(entry, name)):
-                yield info
+            elif found is not None and name.startswith(prefix) and _is_object(found, name):
+                yield _info(name, found)
 
 
 def _concerns(name: str, prefix: str) -> bool:
@@ -404,12 +248,20 @@ def _concerns(name: str, prefix: str) -> bool:
     return name.startswith(prefix) or prefix.startswith(name + "/")
 
 
-def _listed(entry: os.DirEntry[str], key: str) -> ObjectInfo | None:
-    if _HIDDEN_NAME.search(entry.name):
-        return None
+def _followed(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Return what the entry leads to; None if that is nothing, or nothing any more."""
     try:
-        key.encode()
-        found = entry.stat()
-    except (UnicodeEncodeError, FileNotFoundError):  # junk, or gone since
-        return None
-    return _info(key, found) if stat.S_ISREG(found.st_mode) else None
+        return entry.stat()
+    except OSError as exc:
+        if exc.errno in _ABSENT_ERRNOS:
+            return None
+        raise
+
+
+def _is_object(found: os.stat_result, key: str) -> bool:
+    # A file name that is not UTF-8 comes with surrogates in it; it can be no key.
+    return (
+        stat.S_ISREG(found.st_mode)
+        and not HIDDEN_NAME.search(key)
+        and not any("\ud800" <= char <= "\udfff" for char in key)
+    )
