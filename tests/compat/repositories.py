@@ -94,7 +94,10 @@ def virtual(place: Place, spec: int) -> Made:
     repo, made = _with_container(place, spec, "virt")
     location = source(place, "sub/d.bin", bytes(range(256)) * 8)
     source(place, "sp ace ü.bin", b"spaces and more")
-    parent = place.prefix[:-1].rsplit("/", 1)[1]
+    parent = place.data.name
+    outside = place.data.with_name(f"{parent}-outside.bin")
+    outside.write_bytes(bytes(range(256)))
+    (place.data / "link.bin").symlink_to(outside)  # links are followed, wherever they lead
     good = [
         (location, 0, 3),
         (location, 2040, 8),
@@ -107,6 +110,9 @@ def virtual(place: Place, spec: int) -> Made:
         ("vcc://virt/sub/%64.bin", 8, 3),
         ("vcc://virt/sub/x/../d.bin", 9, 3),
         (f"vcc://virt/../{parent}/sub/d.bin", 10, 3),
+        (f"vcc://virt/%2e%2e/{parent}/sub/./d.bin", 11, 3),
+        (place.prefix + "link.bin", 12, 3),
+        ("vcc://virt/link.bin", 13, 3),
     ]
     failing = [
         (location, 2046, 8),
@@ -114,6 +120,8 @@ def virtual(place: Place, spec: int) -> Made:
         (f"{place.prefix}missing.bin", 0, 3),
         (f"{place.prefix}sub", 0, 3),
         ("vcc://virt/missing.bin", 0, 3),
+        (f"vcc://virt/../{parent}-outside.bin", 0, 3),
+        (f"vcc://virt/%2e%2e/{parent}-outside.bin", 0, 3),
     ]
     with changing(repo, "virtual") as store:
         put_all(
