@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 MAX_REQUESTS: Final = 4096
 """Requests in work at once; pyfuse3's own 99 let a hundred slow reads freeze everything."""
 
+IDLE_WORKERS: Final = 32
+"""Workers that wait for requests; with fewer, each burst makes and frees 1 MiB buffers."""
+
 MAX_BACKGROUND: Final = 1024
 """Page-cache reads that the kernel keeps under way; its own 12 freeze the mount likewise."""
 
@@ -85,7 +88,7 @@ async def _serve(settings: MountSettings, mountpoint: Path, ready: Callable[[], 
                 await background.start(server.run)
                 if settings.follow_s is not None:
                     background.start_soon(refresh.follow, settings.follow_s)
-                loop.start_soon(pyfuse3.main, 1, MAX_REQUESTS)
+                loop.start_soon(pyfuse3.main, IDLE_WORKERS, MAX_REQUESTS)
                 await _settle(mount)
                 log.info("%s is mounted at %s", settings.repository, mountpoint)
                 ready()

@@ -217,12 +217,13 @@ class ChunkFile(File):
     """A chunk, or a shard of many.
 
     ``origin`` is the snapshot that brought its content, so that equal entries have equal
-    content for ever.
+    content for ever. ``ref`` saves looking the reference up again where it is known.
     """
 
     array: ArrayChunks
     coords: tuple[int, ...]
     origin: Origin
+    ref: ChunkRef | None = field(default=None, compare=False, repr=False)
 
     @property
     def place(self) -> tuple[InodeGroup, int] | None:
@@ -244,11 +245,7 @@ class ChunkFile(File):
 
     async def size(self) -> int:
         """Return the length of the chunk as its reference tells it."""
-        located = await self.array.tree.chunks.locate(self.array.node, self.coords)
-        if located is None:
-            raise NotFoundError(f"{self.describe()} is no longer there")
-        references, row = located
-        return int(references.sizes(row, row + 1)[0])
+        return (await self._ref()).size
 
     async def open(self) -> Content:
         """Return the chunk's bytes, pinned to its reference."""
@@ -285,7 +282,7 @@ class ChunkFile(File):
         return f"{self.array.tree.ref}{self.array.path.rstrip('/')}/{relative}"
 
     async def _ref(self) -> ChunkRef:
-        ref = await self.array.tree.chunks.find(self.array.node, self.coords)
+        ref = self.ref or await self.array.tree.chunks.find(self.array.node, self.coords)
         if ref is None:
             raise NotFoundError(f"{self.describe()} is no longer there")
         return ref
@@ -293,10 +290,11 @@ class ChunkFile(File):
 
 async def find_chunk(array: ArrayChunks, coords: tuple[int, ...]) -> "ChunkFile | None":
     """Return the chunk at *coords*, None if it was never written."""
-    if await array.tree.chunks.locate(array.node, coords) is None:
+    ref = await array.tree.chunks.find(array.node, coords)
+    if ref is None:
         return None
     provenance = await array.tree.provenance()
-    return ChunkFile(array, coords, provenance.of_chunk(array.node_id, coords))
+    return ChunkFile(array, coords, provenance.of_chunk(array.node_id, coords), ref)
 
 
 def _reference_attributes(ref: ChunkRef) -> dict[str, str]:

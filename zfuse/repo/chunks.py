@@ -30,13 +30,6 @@ class ChunkIndex:
         Raises:
             MissingObjectError, CorruptionError: a manifest that may hold it can not be read.
         """
-        found = await self.locate(node, coords)
-        return None if found is None else found[0].ref(found[1])
-
-    async def locate(
-        self, node: ArrayNode, coords: Sequence[int]
-    ) -> tuple[ArrayManifest, int] | None:
-        """Return in which row of which manifest the chunk at *coords* stands, None for nowhere."""
         for manifest_ref in covering(node, coords):
             manifest = await self._manifest(manifest_ref)
             references = manifest.array(node.id, len(coords))
@@ -44,7 +37,7 @@ class ChunkIndex:
                 continue
             row = references.find(coords)
             if row is not None:
-                return references, row
+                return references.ref(row)
         return None
 
     async def rows(self, node: ArrayNode, prefix: Sequence[int], rank: int) -> list[ChunkRows]:
