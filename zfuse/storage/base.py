@@ -1,7 +1,7 @@
 """What the repository asks of an object store."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Final, NewType
 
@@ -110,8 +110,11 @@ class Storage(ABC):
         """Remove the object; removing an absent one is no error."""
 
     @abstractmethod
-    def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        """Yield the objects whose keys start with *prefix*, in no particular order."""
+    def list(self, prefix: str) -> AsyncGenerator[ObjectInfo]:
+        """Yield the objects whose keys start with *prefix*, in no particular order.
+
+        Whoever may stop early closes it (``contextlib.aclosing``).
+        """
 
     async def aclose(self) -> None:  # noqa: B027 - most backends hold nothing open
         """Release connections; the storage is not used afterwards."""
@@ -129,7 +132,7 @@ class PagedStorage(Storage):
         The first page has the token None, and the last one returns it.
         """
 
-    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str) -> AsyncGenerator[ObjectInfo]:
         """Yield the objects of all pages."""
         token = None
         while True:

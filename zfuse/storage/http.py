@@ -1,6 +1,6 @@
 """Objects on a plain web server, to be read only."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import NoReturn
 from urllib.parse import quote
 
@@ -72,7 +72,7 @@ class HttpStorage(Storage):
         """Raise NotAllowedError."""
         self._refuse("deleting")
 
-    def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+    def list(self, prefix: str) -> AsyncGenerator[ObjectInfo]:
         """Raise NotAllowedError."""
         self._refuse("listing")
 

@@ -11,7 +11,7 @@ import itertools
 import os
 import random
 import stat
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -102,7 +102,7 @@ class LocalStorage(Storage):
         """Remove the object; directories stay, as the official library leaves them."""
         await self._write(delete_file, self._path(key))
 
-    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str) -> AsyncGenerator[ObjectInfo]:
         """Yield the regular files whose path starts with *prefix*."""
         check_prefix(prefix)
         directory, _, _ = prefix.rpartition("/")

@@ -2,7 +2,8 @@
 
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -47,8 +48,8 @@ _ANSWERS: Final = (
 class RetryPolicy:
     """How long to try, and how long to wait in between (exponential, with full jitter).
 
-    One attempt gets at most half of the time that is left, so that one which hangs leaves room
-    for another; the last fifth of a second goes to a last attempt whole.
+    One attempt gets half of the time that is left, so that one which hangs leaves room for
+    another, but not less than a third of the deadline while there is as much.
     """
 
     deadline_s: float = 30.0
@@ -62,7 +63,7 @@ class RetryPolicy:
 
     def attempt_s(self, left_s: float) -> float:
         """Return what one attempt may take when *left_s* are left."""
-        return left_s if left_s < 0.2 else left_s / 2
+        return min(left_s, max(left_s / 2, self.deadline_s / 3))
 
 
 @dataclass(slots=True)
@@ -166,7 +167,7 @@ class RetryingStorage(Storage):
         self.stats.delete += 1
         await self._patiently(f"delete {key}", lambda: self._inner.delete(key))
 
-    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str) -> AsyncGenerator[ObjectInfo]:
         """Yield the objects.
 
         Each page of a PagedStorage is a call with retries and a deadline; another storage is
@@ -174,8 +175,9 @@ class RetryingStorage(Storage):
         """
         if not isinstance(self._inner, PagedStorage):
             self.stats.list += 1
-            async for info in self._inner.list(prefix):
-                yield info
+            async with aclosing(self._inner.list(prefix)) as listing:
+                async for info in listing:
+                    yield info
             return
         inner, token = self._inner, None
         while True:

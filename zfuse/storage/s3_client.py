@@ -140,7 +140,7 @@ class S3Client:
     async def _renewed(self, target: Target, renewals: int) -> bool:
         """Tell whether there are other credentials than *renewals* ago, looking for them."""
         async with self._resolving:
-            self._frozen.pop(target.bucket, None)
+            self._frozen.clear()
             if self._renewals == renewals and trio.current_time() >= self._renew_again_at:
                 self._renew_again_at = trio.current_time() + _RENEWAL_PAUSE
                 self._renewals += await self._thread.run(self._renew_there, target)
