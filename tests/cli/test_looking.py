@@ -133,6 +133,8 @@ def test_info_counts_bytes_by_where_they_lie(zfuse, repository):
         (["ls", "{repo}", "--as-of", "2001-01-01"], 2, ["main"]),
         (["ls", "/nowhere/at/all"], 10, ["no Icechunk repository", "zfuse create"]),
         (["ls", "ftp://host/x"], 2, ["unknown scheme"]),
+        (["ls", ""], 2, ["empty"]),
+        (["cat", "{repo}"], 2, ["say which key"]),
         (["ls"], 6, ["not inside a zfuse mount"]),
         (["log", "v1.0"], 6, ["not inside a zfuse mount"]),
         (["log", "{repo}", "a", "b"], 2, ["too many"]),

@@ -11,7 +11,7 @@ from zfuse.byterange import ByteRange
 from zfuse.cli import output
 from zfuse.cli.options import ref_options, storage_options, virtual_option
 from zfuse.cli.target import Place, Target, find_target, locate, opened
-from zfuse.errors import NotFoundError
+from zfuse.errors import InvalidInputError, NotFoundError
 from zfuse.format.chunk_ref import ChunkRef
 from zfuse.format.snapshot import ArrayNode
 from zfuse.repo.chunks import ChunkIndex
@@ -40,6 +40,8 @@ def command(*, target: str, key: str | None, as_json: bool, **flags: Any) -> Non
 async def _read(target: Target, key: str | None) -> bytes:
     async with opened(target) as repository:
         place = await locate(repository, target, key)
+        if place.path == "/":
+            raise InvalidInputError("say which key: zfuse cat REPO air/zarr.json")
         parent, _, name = place.path.rpartition("/")
         node = place.view.node(parent or "/")
         if name == _METADATA and node is not None:

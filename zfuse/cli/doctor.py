@@ -19,6 +19,7 @@ import trio
 
 from zfuse.cli import output
 from zfuse.cli.layers import all_layers, layer_of, user_config
+from zfuse.cli.main import most_telling
 from zfuse.cli.options import storage_options
 from zfuse.cli.serving import default_log
 from zfuse.cli.target import Target, opened
@@ -222,19 +223,13 @@ def _repository(repo: str, flags: Mapping[str, Any]) -> Finding:
     began = time.monotonic()
     try:
         found = trio.run(_open, Target(repo, all_layers(layer_of(flags))))
-    except BaseExceptionGroup as group:
-        failed = next(iter(group.exceptions))
-        if not isinstance(failed, ZfuseError):
+    except Exception as raised:
+        exc = most_telling(raised)
+        if not isinstance(exc, ZfuseError):
             raise
-        return _unreadable(failed)
-    except ZfuseError as exc:
-        return _unreadable(exc)
+        problem, _, advice = str(exc).partition("; ")
+        return Finding("repository", BAD, problem, advice, exc.exit_code)
     return Finding("repository", OK, f"{found}, {time.monotonic() - began:.2f} s to open")
-
-
-def _unreadable(exc: ZfuseError) -> Finding:
-    found, _, advice = str(exc).partition("; ")
-    return Finding("repository", BAD, found, advice, exc.exit_code)
 
 
 async def _open(target: Target) -> str:

@@ -6,7 +6,7 @@ import click
 import trio
 
 from zfuse.cli import output
-from zfuse.cli.nodes import describe, stored_bytes, summary
+from zfuse.cli.nodes import count_stored, describe, summary
 from zfuse.cli.options import ref_options, storage_options
 from zfuse.cli.target import Place, Target, find_target, locate, opened, require_directory
 from zfuse.format.snapshot import ArrayNode
@@ -55,8 +55,8 @@ async def _row(place: Place, name: str, *, with_bytes: bool) -> dict[str, Any]:
     row = {"name": name, **describe(place.view, path)}
     node = place.view.node(path)
     if with_bytes and isinstance(node, ArrayNode):
-        stored = await stored_bytes(place.repository, node)
-        row |= {"chunks_written": stored.chunks, "bytes_stored": stored.total}
+        chunks, size = await count_stored(place.repository, node)
+        row |= {"chunks_written": chunks, "bytes_stored": size}
     return row
 
 

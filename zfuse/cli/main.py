@@ -98,8 +98,7 @@ def run(arguments: list[str], command: click.Command = zfuse) -> int:
 
 def _report(exc: BaseException) -> int:
     """Print what *exc* says, if it says anything, and return its exit code."""
-    if isinstance(exc, BaseExceptionGroup):
-        exc = _most_telling(exc)
+    exc = most_telling(exc)
     message, status = _explain(exc)
     if _debugging() and message:
         traceback.print_exception(exc)
@@ -136,10 +135,10 @@ def _explain(exc: BaseException) -> tuple[str, int]:
     return message, status
 
 
-def _most_telling(group: BaseExceptionGroup) -> BaseException:
-    """Return the one error that says why the tasks of a nursery ended."""
+def most_telling(exc: BaseException) -> BaseException:
+    """Return *exc*, or of a group (of a nursery) the one error that says why it ended."""
     leaves: list[BaseException] = []
-    pending: list[BaseException] = [group]
+    pending = [exc]
     while pending:
         exc = pending.pop()
         if isinstance(exc, BaseExceptionGroup):

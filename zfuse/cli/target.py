@@ -81,10 +81,12 @@ def find_target(text: str | None, flags: Mapping[str, Any]) -> Target:
     process: a mount that hangs can be looked into.
 
     Raises:
-        NotMountedError: *text* is no repository and not inside a mount, or the daemon of
-            the mount is gone.
+        NotMountedError: nothing is given and this is no mount, or the mount's daemon is gone.
+        InvalidInputError: *text* is empty.
     """
     layer = all_layers(layer_of(flags))
+    if text == "":
+        raise InvalidInputError("an empty text is no REPO|PATH")
     if text is not None and "://" in text:
         return Target(text, layer)
     path = Path(text or ".")
