@@ -84,6 +84,7 @@ def _command(weed: str, directory: Path, ports: list[int]) -> list[str]:
         f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}",
         "-master.volumeSizeLimitMB=512", "-volume.max=1000", "-master.volumePreallocate=false",
         "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false",
+        "-s3.autoCreateBucket=false",
     ]  # fmt: skip
 
 
