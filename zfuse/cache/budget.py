@@ -1,7 +1,7 @@
 """One memory budget for all caches of a mount.
 
 Each cache is a cachetools LRU weighed in bytes. None of them has a limit of its own: the
-budget has, and takes from the cache that is farthest above its fair share.
+budget has, and takes from the cache that holds most.
 """
 
 import math
@@ -20,10 +20,9 @@ class WeighedCache[K: Hashable, V](cachetools.LRUCache[K, V]):
 class MemoryBudget:
     """Keeps the sum of several caches within *limit* bytes.
 
-    Every cache is promised an equal share. A cache may use what others leave free, and
-    gives it back when they ask. The one exception to the limit: an entry that alone is
-    larger than it stays until the next one comes, because metadata that cannot be held at
-    all would have to be read anew for every question.
+    A cache may use what others leave free, and gives it back when they ask. The one
+    exception to the limit: the newest entry of each cache stays, however large, because
+    metadata that cannot be held at all would have to be read anew for every question.
     """
 
     def __init__(self, limit: int) -> None:
@@ -46,7 +45,7 @@ class MemoryBudget:
         cache.pop(key, None)
         cache[key] = value
         while self.used > self.limit:
-            fullest = max(self._caches, key=lambda c: c.currsize)
-            if len(fullest) <= 1:
+            giving = [c for c in self._caches if len(c) > 1]
+            if not giving:
                 break
-            fullest.popitem()
+            max(giving, key=lambda c: c.currsize).popitem()
