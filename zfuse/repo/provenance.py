@@ -10,6 +10,7 @@ changes: ``(node, origin)`` identifies content, whatever the limit.
 
 import logging
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import trio
 
-from zfuse.errors import CorruptionError
+from zfuse.errors import CorruptionError, NotFoundError, ZfuseError
 from zfuse.format.ids import INITIAL_SNAPSHOT, NodeId, SnapshotId
 from zfuse.format.repo_info import SnapshotInfo
 from zfuse.format.transaction_log import TransactionLog
@@ -114,34 +115,54 @@ async def trace(
     *known*, of an earlier version of the same branch, saves reading its logs again, and
     keeps the horizon where it is.
     """
-    version_1 = repository.state.info is None
-    limit = MAX_LOGS_V1 if version_1 else MAX_LOGS
-    wanted: list[SnapshotInfo] = []
-    horizon: Origin | None = None
-    joins = {} if known is None else {o.snapshot_id: n for n, o in enumerate(known.origins)}
-    tail: Sequence[tuple[Origin, TransactionLog]] = ()
-    async for info in repository.ancestry(snapshot_id):
-        horizon = Origin(info.id, info.flushed_at)
-        if known is not None and info.id in joins:
-            tail = known.changes[joins[info.id] :]
-            horizon = known.origins[-1]
-            break
-        # The first snapshot after the empty one brought all that is older than the rest,
-        # and one whose ancestors were expired stands for them too: no need of its log.
-        first = info.parent_id in {None, INITIAL_SNAPSHOT} or info.pruned_ancestor_tx_logs
-        if first or len(wanted) == limit:
-            break
-        wanted.append(info)
-    if horizon is None:
-        raise CorruptionError(f"snapshot {snapshot_id} is unknown to its own repository")
-    changes, complete = await _fetch_logs(repository, wanted)
+    try:
+        way = await _way_back(repository, snapshot_id, known)
+    except NotFoundError:
+        # Expired, though somebody looks at it still: it stands for all that it shows.
+        snapshot = (await repository.assets.fetch_hierarchy(snapshot_id)).snapshot
+        return Provenance((), Origin(snapshot_id, snapshot.flushed_at))
+    changes, complete = await _fetch_logs(repository, way.wanted)
     if not complete:
-        gap = wanted[len(changes)]
+        gap = way.wanted[len(changes)]
         return Provenance(changes, Origin(gap.id, gap.flushed_at))
-    changes += tail
-    if len(changes) > MAX_KEPT_LOGS:
-        horizon = changes[MAX_KEPT_LOGS][0]
+    changes += way.known
+    horizon = changes[MAX_KEPT_LOGS][0] if len(changes) > MAX_KEPT_LOGS else way.horizon
     return Provenance(changes[:MAX_KEPT_LOGS], horizon)
+
+
+@dataclass(frozen=True, slots=True)
+class _WayBack:
+    """What to read in order to know a version: logs newest first, then those known already."""
+
+    wanted: Sequence[SnapshotInfo]
+    known: Sequence[tuple[Origin, TransactionLog]]
+    horizon: Origin
+
+
+async def _way_back(
+    repository: Repository, snapshot_id: SnapshotId, known: Provenance | None
+) -> _WayBack:
+    limit = MAX_LOGS_V1 if repository.state.info is None else MAX_LOGS
+    joins = {} if known is None else {o.snapshot_id: n for n, o in enumerate(known.origins)}
+    wanted: list[SnapshotInfo] = []
+    try:
+        async with aclosing(repository.ancestry(snapshot_id)) as ancestry:
+            async for info in ancestry:
+                if known is not None and info.id in joins:
+                    return _WayBack(wanted, known.changes[joins[info.id] :], known.origins[-1])
+                # The first snapshot after the empty one brought all that is older than the
+                # rest, and one whose ancestors were expired stands for them too: no need of
+                # its log.
+                first = info.parent_id in {None, INITIAL_SNAPSHOT} or info.pruned_ancestor_tx_logs
+                if first or len(wanted) == limit:
+                    return _WayBack(wanted, (), Origin(info.id, info.flushed_at))
+                wanted.append(info)
+    except CorruptionError as exc:
+        if not wanted:
+            raise
+        log.info("change times older than %s are not known: %s", wanted[-1].id, exc)
+    last = wanted.pop()
+    return _WayBack(wanted, (), Origin(last.id, last.flushed_at))
 
 
 async def _fetch_logs(
@@ -152,24 +173,35 @@ async def _fetch_logs(
     total = 0
     for start in range(0, len(wanted), _AT_ONCE):
         batch = wanted[start : start + _AT_ONCE]
-        logs: dict[SnapshotId, TransactionLog] = {}
-
-        async def fetch(snapshot_id: SnapshotId, into: dict[SnapshotId, TransactionLog]) -> None:
-            try:
-                into[snapshot_id] = await repository.assets.fetch_transaction_log(snapshot_id)
-            except CorruptionError as exc:
-                log.info("change times older than %s are not known: %s", snapshot_id, exc)
-
-        async with trio.open_nursery() as nursery:
-            for info in batch:
-                nursery.start_soon(fetch, info.id, logs)
-        for info in batch:
-            change = logs.get(info.id)
+        for info, change in zip(batch, await _fetch_batch(repository, batch), strict=True):
             total += change.nbytes if change is not None else 0
             if change is None or total > MAX_LOG_BYTES:
                 return changes, False
             changes.append((Origin(info.id, info.flushed_at), change))
     return changes, True
+
+
+async def _fetch_batch(
+    repository: Repository, batch: Sequence[SnapshotInfo]
+) -> list[TransactionLog | None]:
+    """Return the logs of a few snapshots, None for those that can not be read ever again."""
+    logs: list[TransactionLog | None] = [None] * len(batch)
+    errors: list[ZfuseError] = []
+
+    async def fetch(number: int, snapshot_id: SnapshotId) -> None:
+        try:
+            logs[number] = await repository.assets.fetch_transaction_log(snapshot_id)
+        except CorruptionError as exc:
+            log.info("change times older than %s are not known: %s", snapshot_id, exc)
+        except ZfuseError as exc:
+            errors.append(exc)
+
+    async with trio.open_nursery() as nursery:
+        for number, info in enumerate(batch):
+            nursery.start_soon(fetch, number, info.id)
+    if errors:
+        raise errors[0]
+    return logs
 
 
 def _keys(coords: npt.NDArray[np.uint32]) -> npt.NDArray[np.bytes_]:

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import trio
 
-from zfuse.errors import CorruptionError, InvalidInputError, ObjectNotFoundError
+from zfuse.errors import CorruptionError, InvalidInputError, ObjectNotFoundError, ZfuseError
 from zfuse.format.ids import SnapshotId
 from zfuse.format.layout import REFS_PREFIX_V1
 from zfuse.storage.base import Storage
@@ -44,17 +44,21 @@ async def fetch_refs(storage: Storage, *, encoded_names: bool) -> RefsV1:
     dead = {key.removesuffix(_TOMBSTONE) for key in keys if key.endswith(_TOMBSTONE)}
     live = [key for key in keys if key.endswith(_REF) and key.removesuffix(_REF) not in dead]
     targets: dict[str, SnapshotId] = {}
+    errors: list[ZfuseError] = []
 
     async def fetch(key: str) -> None:
         try:
-            blob = await storage.get(key)
+            targets[key.removesuffix(_REF)] = parse_ref((await storage.get(key)).data, key)
         except ObjectNotFoundError:
-            return  # a branch deleted since the listing
-        targets[key.removesuffix(_REF)] = parse_ref(blob.data, key)
+            pass  # a branch deleted since the listing
+        except ZfuseError as exc:
+            errors.append(exc)
 
     async with trio.open_nursery() as nursery:
         for key in live:
             nursery.start_soon(fetch, key)
+    if errors:
+        raise errors[0]
 
     def named(kind: str, stems: Mapping[str, SnapshotId]) -> dict[str, SnapshotId]:
         start = f"{REFS_PREFIX_V1}{kind}."

@@ -4,7 +4,8 @@ Specification: spec-v2, "Repo Info File"; spec-v1, "References".
 """
 
 import heapq
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -122,8 +123,8 @@ class Repository:
             return False
         return True
 
-    async def ancestry(self, snapshot_id: SnapshotId) -> AsyncIterator[SnapshotInfo]:
-        """Yield the snapshot and its ancestors, newest first.
+    async def ancestry(self, snapshot_id: SnapshotId) -> AsyncGenerator[SnapshotInfo]:
+        """Yield the snapshot and its ancestors, newest first; who stops early closes it.
 
         Raises:
             NotFoundError: the repository has no such snapshot.
@@ -179,9 +180,10 @@ class Repository:
         Raises:
             NotFoundError: there is no such branch, or it is younger than that.
         """
-        async for info in self.ancestry(self.lookup_branch(branch)):
-            if info.flushed_at <= moment:
-                return info
+        async with aclosing(self.ancestry(self.lookup_branch(branch))) as ancestry:
+            async for info in ancestry:
+                if info.flushed_at <= moment:
+                    return info
         when = datetime.fromtimestamp(moment / 1e6, UTC).isoformat()
         raise NotFoundError(f"branch {branch!r} has no snapshot as old as {when}")
 
@@ -207,7 +209,7 @@ class Repository:
         except KeyError:
             raise NotFoundError(f"no tag {name!r}; {_choices(self.tags)}") from None
 
-    async def updates(self) -> AsyncIterator[Update]:
+    async def updates(self) -> AsyncGenerator[Update]:
         """Yield the ops log, newest first; version 1 has none.
 
         Older pages lie in backups of the repo info; where one is missing the log ends.
