@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,9 @@ http {{
     scgi_temp_path {directory}/t5;
     server {{
         listen 127.0.0.1:{port};
+        listen 127.0.0.1:{tls_port} ssl;
+        ssl_certificate {directory}/certificate.pem;
+        ssl_certificate_key {directory}/key.pem;
         root {root};
         location / {{ limit_except GET {{ deny all; }} }}
         location /no-ranges/ {{ alias {root}/; max_ranges 0; }}
@@ -47,11 +51,14 @@ class NginxServer:
     """Files put below ``root`` are served below ``url``.
 
     The same files are below ``url/no-ranges``, where Range is ignored, and ``url/moved``
-    redirects to them; ``url/private`` answers 403.
+    redirects to them; ``url/private`` answers 403. ``tls_url`` is the same with a certificate
+    for localhost that nobody trusts, itself in the file ``certificate``.
     """
 
     url: str
     root: Path
+    tls_url: str
+    certificate: Path
 
 
 @contextlib.contextmanager
@@ -60,14 +67,30 @@ def serve_directory(root: Path, directory: Path) -> Iterator[NginxServer]:
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/bin")
     if nginx is None:
         pytest.skip("nginx is not there: apt install nginx-light")
-    (port,) = free_ports(1)
+    port, tls_port = free_ports(2)
+    _make_certificate(directory)
     config = directory / "nginx.conf"
-    config.write_text(_CONFIG.format(directory=directory, port=port, root=root))
+    config.write_text(_CONFIG.format(directory=directory, port=port, tls_port=tls_port, root=root))
     log = directory / "nginx.log"
     command = [nginx, "-p", str(directory), "-e", str(log), "-c", str(config)]
     with running(command, log) as process:
         wait_until(lambda: accepts(port), process, log)
-        yield NginxServer(f"http://127.0.0.1:{port}", root)
+        yield NginxServer(
+            f"http://127.0.0.1:{port}",
+            root,
+            f"https://localhost:{tls_port}",
+            directory / "certificate.pem",
+        )
+
+
+def _make_certificate(directory: Path) -> None:
+    command = [
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+        "-nodes", "-days", "2", "-subj", "/CN=localhost",
+        "-addext", "subjectAltName=DNS:localhost",
+        "-keyout", str(directory / "key.pem"), "-out", str(directory / "certificate.pem"),
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
 
 
 @pytest.fixture(scope="session")

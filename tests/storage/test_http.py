@@ -197,3 +197,16 @@ class TestOddServers:
         self.answer(proxy, status)
         with pytest.raises(TransientStorageError, match=status[:3]):
             await storage.get("k")
+
+
+async def test_a_certificate_that_is_not_trusted_is_told_at_once(opener, nginx):
+    storage = await opener.open(nginx.tls_url)
+    with pytest.raises(StorageError, match="certificate"):
+        await storage.get("k")
+    assert storage.stats.retries == 0
+
+
+async def test_https_to_a_port_that_speaks_http(opener, nginx):
+    storage = await opener.open(nginx.url.replace("http:", "https:"))
+    with pytest.raises(StorageError, match="TLS"):
+        await storage.get("k")

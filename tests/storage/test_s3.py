@@ -174,8 +174,9 @@ async def test_the_environment_gives_credentials(opener, s3_server, place, monke
     assert (await storage.get("k")).data == b"hello"
 
 
-async def test_a_login_while_it_runs_is_noticed(opener, s3_server, place, profile):
+async def test_a_login_while_it_runs_is_noticed(opener, s3_server, place, profile, monkeypatch):
     """An ExpiredToken answer makes it read the profile again."""
+    monkeypatch.setattr("zfuse.storage.s3_client._RENEWAL_PAUSE", 0.0)
     expired = Answer("400 Bad Request", body=b"<Error><Code>ExpiredToken</Code></Error>")
     with fault_proxy(s3_server.endpoint) as proxy:
         proxy.plan = lambda r: expired if "old-key" in r.headers["authorization"] else None
@@ -186,7 +187,6 @@ async def test_a_login_while_it_runs_is_noticed(opener, s3_server, place, profil
         with pytest.raises(AccessDeniedError, match="log in again"):
             await storage.put("k", b"hello")
         profile(s3_server.access_key, s3_server.secret_key)
-        await trio.sleep(5.1)  # it looks once in five seconds
         await storage.put("k", b"hello")
         assert (await storage.get("k")).data == b"hello"
         assert [info.key async for info in storage.list("")] == ["k"]
@@ -359,3 +359,29 @@ async def test_connections_are_kept(odd_store):
     for _ in range(20):
         await storage.get_range("k", ByteRange(0, 1))
     assert proxy.connections == before
+
+
+# -- TLS ----------------------------------------------------------------------------------------
+
+
+async def test_an_authority_that_is_given_to_botocore_is_trusted(opener, nginx, monkeypatch):
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(nginx.certificate))
+    (nginx.root / "a-bucket").mkdir()
+    (nginx.root / "a-bucket" / "k").write_bytes(BIG)
+    anonymous = StorageOptions(
+        endpoint_url=nginx.tls_url, anonymous=True, force_path_style=True, region=REGION
+    )
+    storage = await opener.open("s3://a-bucket", anonymous)
+    assert (await storage.get("k")).data == BIG
+    assert await storage.get_range("k", ByteRange(5, 10**6)) == BIG[5 : 10**6]
+    with pytest.raises(ObjectNotFoundError):
+        await storage.get("nope")
+
+
+async def test_a_certificate_that_is_not_trusted_is_told_at_once(opener, s3_server, nginx):
+    storage = await opener.open("s3://bucket", options(s3_server, endpoint_url=nginx.tls_url))
+    for call in ("get", "put", "put_absent", "head", "delete", "list"):
+        with trio.fail_after(10), pytest.raises(StorageError, match="certificate") as caught:
+            await EVERY_CALL[call](storage)
+        assert not isinstance(caught.value, TransientStorageError)
+        assert storage.stats.retries == 0

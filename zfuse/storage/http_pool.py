@@ -137,15 +137,7 @@ class HttpPool:
                 stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if url.scheme == "http":
                     return _Connection(stream, None)
-                if tls is None and self._trusted is None:
-                    self._trusted = ssl.create_default_context()
-                context = tls or self._trusted
-                assert context is not None
-                secure = trio.SSLStream(
-                    stream, context, server_hostname=host, https_compatible=True
-                )
-                await secure.do_handshake()
-                return _Connection(stream, secure)
+                return await self._secured(stream, host, tls)
         except socket.gaierror as exc:
             if exc.errno == socket.EAI_NONAME:
                 raise StorageError(f"there is no host named {host}: check the URL") from exc
@@ -158,6 +150,22 @@ class HttpPool:
             raise _unreachable(url, exc) from exc
         except (OSError, trio.TooSlowError) as exc:
             raise _unreachable(url, exc) from exc
+
+    async def _secured(
+        self, stream: trio.SocketStream, host: str, tls: ssl.SSLContext | None
+    ) -> "_Connection":
+        if tls is None and self._trusted is None:
+            self._trusted = ssl.create_default_context()
+        context = tls or self._trusted
+        assert context is not None
+        secure = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
+        connection = _Connection(stream, secure)
+        try:
+            await secure.do_handshake()
+        except BaseException:  # refused, broken or cancelled
+            connection.abort()
+            raise
+        return connection
 
 
 def _unreachable(url: SplitResult, exc: Exception) -> TransientStorageError:
