@@ -46,6 +46,10 @@ class ByteCache:
         """Tell whether a block of *owner* is in memory."""
         return (owner, number) in self._blocks
 
+    def drop(self, owner: Hashable, number: int = 0) -> None:
+        """Free a block of *owner*, if it is here."""
+        self._blocks.pop((owner, number), None)
+
     async def read(
         self, owner: Hashable, wanted: ByteRange, *, size: int, block: int, fetch: Fetch
     ) -> bytes:

@@ -17,6 +17,7 @@ import trio
 
 from zfuse.daemon.assemble import assembled
 from zfuse.daemon.control import Command, ControlServer, runtime_directory, socket_path
+from zfuse.daemon.memory import keep_freed_memory
 from zfuse.daemon.mountinfo import MountPoint, find_mount
 from zfuse.daemon.report import MountReport, Occupancy
 from zfuse.daemon.settings import MountSettings
@@ -41,7 +42,11 @@ IDLE_WORKERS: Final = 32
 MAX_BACKGROUND: Final = 1024
 """Page-cache reads that the kernel keeps under way; its own 12 freeze the mount likewise."""
 
+READ_AHEAD: Final = 1 << 20
+"""Bytes that the kernel asks for at a time: the most that fits into one request."""
+
 _CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
+_DEVICES: Final = Path("/sys/class/bdi")
 
 
 def serve(settings: MountSettings, mountpoint: Path, *, ready: Callable[[], None]) -> None:
@@ -55,6 +60,7 @@ def serve(settings: MountSettings, mountpoint: Path, *, ready: Callable[[], None
     # Two threads share the interpreter, this one and the object stores' event loop: the
     # default of 5 ms is how long one of them may have to wait for the other.
     sys.setswitchinterval(0.0005)
+    keep_freed_memory()
     try:
         trio.run(_serve, settings, mountpoint, ready)
     except BaseExceptionGroup as group:
@@ -89,7 +95,7 @@ async def _serve(settings: MountSettings, mountpoint: Path, ready: Callable[[], 
                 if settings.follow_s is not None:
                     background.start_soon(refresh.follow, settings.follow_s)
                 loop.start_soon(pyfuse3.main, IDLE_WORKERS, MAX_REQUESTS)
-                await _settle(mount)
+                await _settle(mount, operations)
                 log.info("%s is mounted at %s", settings.repository, mountpoint)
                 ready()
         background.cancel_scope.cancel()
@@ -151,19 +157,25 @@ async def _terminate_on_signal() -> None:
             return
 
 
-async def _settle(mount: MountPoint) -> None:
+async def _settle(mount: MountPoint, operations: FuseOperations) -> None:
     """Wait until the mount answers, then lift the kernel's limits where that is allowed."""
-    # In a thread: the question comes back to this very loop.
+    # In a thread: the question comes back to this very loop. Before it is answered, the
+    # limits would be overwritten by what the kernel and libfuse agree on.
     await trio.to_thread.run_sync(os.stat, mount.path)
     connection = _CONNECTIONS / mount.device.partition(":")[2]
-    for name, value in (
-        ("max_background", MAX_BACKGROUND),
-        ("congestion_threshold", MAX_BACKGROUND * 3 // 4),
-    ):
-        try:
-            (connection / name).write_text(str(value))
-        except OSError as exc:
-            log.debug("%s stays as it is: %s", name, exc)
+    _set(connection / "max_background", MAX_BACKGROUND)
+    _set(connection / "congestion_threshold", MAX_BACKGROUND * 3 // 4)
+    if _set(_DEVICES / mount.device / "read_ahead_kb", READ_AHEAD >> 10):
+        operations.read_ahead = READ_AHEAD
+
+
+def _set(limit: Path, value: int) -> bool:
+    try:
+        limit.write_text(str(value))
+    except OSError as exc:
+        log.debug("%s stays as it is: %s", limit, exc)
+        return False
+    return True
 
 
 class _Refresh:
@@ -174,9 +186,15 @@ class _Refresh:
         self._notifier = notifier
 
     async def once(self) -> Mapping[str, Any]:
-        """Refresh and return what moved."""
+        """Refresh and return what moved.
+
+        Raises:
+            ZfuseError: a branch did not move; others may have.
+        """
         refreshed = await self._file_system.refresh()
         await self._notifier.invalidate(refreshed.stale)
+        if refreshed.errors:
+            raise refreshed.errors[0]
         return {
             "moved": [
                 {

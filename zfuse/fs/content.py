@@ -1,9 +1,9 @@
 """The bytes of an open chunk file, fetched in pieces that suit how it is read.
 
 A chunk is read whole, so it is fetched whole, at open(2): the kernel then gets it in one
-piece and further readers ask nobody. A shard holds many inner chunks of which a reader
-takes a few, so it is fetched in small blocks; a reader that goes through it in order gets
-ever longer pieces ahead of its position.
+piece, keeps it in its page cache, and further readers ask nobody. A shard holds many inner
+chunks of which a reader takes a few, so it is fetched in small blocks; a reader that goes
+through it in order gets ever longer pieces ahead of its position.
 """
 
 import contextlib
@@ -78,6 +78,7 @@ class ChunkContent(Content):
         self._nursery = nursery
         self._block = block_size(ref.size, is_shard=is_shard)
         patience = 8 * SHARD_BLOCK if is_shard else 0
+        self._whole: bytes | None = None
         self._ahead = ReadAhead(ref.size, patience) if self._block < ref.size else None
 
     @property
@@ -85,13 +86,24 @@ class ChunkContent(Content):
         """Length in bytes."""
         return self._ref.size
 
-    @property
-    def wants_whole(self) -> bool:
-        """Whether the chunk is fetched in one piece anyway."""
-        return self._ahead is None
+    async def prepare(self) -> bytes | None:
+        """Fetch and return the chunk if it is fetched in one piece anyway."""
+        if self._ahead is not None:
+            return None
+        whole = ByteRange(0, self._ref.size)
+        self._whole = await self._assets.read_chunk(self._ref, whole, block=self._block)
+        return self._whole
+
+    def delivered(self) -> None:
+        """Leave the chunk to the kernel's cache: in two places it would take room twice."""
+        if self._whole is not None:
+            self._assets.drop_chunk(self._ref)
 
     async def read(self, offset: int, size: int) -> bytes:
         """Return a piece; none beyond the end."""
+        if self._whole is not None:
+            # A whole bytes object is sliced without copying it.
+            return self._whole[offset : offset + size]
         if self._ahead is not None:
             ahead = self._ahead.next(offset, size)
             if ahead is not None:

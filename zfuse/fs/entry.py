@@ -139,10 +139,12 @@ class Content(ABC):
     def size(self) -> int:
         """Length in bytes."""
 
-    @property
-    def wants_whole(self) -> bool:
-        """Whether a reader is best served with all bytes at once, when it opens the file."""
-        return False
+    async def prepare(self) -> bytes | None:
+        """Get all bytes at once if that serves a reader best, and return them; else None."""
+        return None
+
+    def delivered(self) -> None:  # noqa: B027 - most contents hold nothing back
+        """Take note that the kernel has all bytes now, and keeps them itself."""
 
     @abstractmethod
     async def read(self, offset: int, size: int) -> bytes:
@@ -213,10 +215,9 @@ class BytesContent(Content):
         """Length in bytes."""
         return len(self._data)
 
-    @property
-    def wants_whole(self) -> bool:
-        """Yes: it costs nothing."""
-        return True
+    async def prepare(self) -> bytes | None:
+        """Return all bytes."""
+        return self._data
 
     async def read(self, offset: int, size: int) -> bytes:
         """Return a piece."""
