@@ -14,22 +14,28 @@ from zfuse.format.zarr_json import ChunkKeyEncoding
 class ChunkNames:
     """Translates between indices of *rank* numbers and paths below their array.
 
-    ``depth`` is the level at which chunk files lie.
+    ``depth`` is the level at which chunk files lie; the first ``_unnumbered`` of the
+    directories on the way have no number of the index in their names.
     """
 
     encoding: ChunkKeyEncoding
     rank: int
     depth: int = field(init=False)
+    _unnumbered: int = field(init=False, repr=False)
     _leaf_is_a_number: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         probe = self.encoding.encode((7,) * self.rank).split("/")
-        object.__setattr__(self, "depth", self.encoding.directories(self.rank))
+        depth = self.encoding.directories(self.rank)
+        one_each = self.encoding.directories(3) > self.encoding.directories(2)
+        numbered = max(self.rank - 1, 0) if one_each else 0
+        object.__setattr__(self, "depth", depth)
+        object.__setattr__(self, "_unnumbered", depth - numbered)
         object.__setattr__(self, "_leaf_is_a_number", self.rank > 0 and probe[-1] == "7")
 
     def known(self, level: int) -> int:
         """Return how many numbers of the index the path of a directory at *level* fixes."""
-        return 0 if self.depth == 0 else max(self.rank - (self.depth - level) - 1, 0)
+        return max(level - self._unnumbered, 0)
 
     def directory_name(self, level: int, prefix: Sequence[int]) -> str:
         """Return the last name of the path of the directory at *level* with *prefix*."""
@@ -39,13 +45,14 @@ class ChunkNames:
         """Return the prefix of the directory *name* in the one at *level*, None if it has none."""
         if level >= self.depth:
             return None
-        added = self.known(level + 1) - len(prefix)
-        if added == 0:
-            candidate = prefix
-        elif added == 1 and _is_number(name):
-            candidate = (*prefix, int(name))
-        else:
-            return None
+        candidate = prefix
+        template = self._parts(prefix)[level]
+        if self.known(level + 1) > len(prefix):
+            # A prefix extension may put something in front of the number, never behind it.
+            number = name.removeprefix(template.removesuffix("0"))
+            if not _is_number(number):
+                return None
+            candidate = (*prefix, int(number))
         return candidate if self._parts(candidate)[level] == name else None
 
     def leaf(self, prefix: tuple[int, ...], name: str) -> tuple[int, ...] | None:
