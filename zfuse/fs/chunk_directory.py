@@ -42,14 +42,15 @@ _PREFIX_LIMIT = 1 << (INDEX_BITS - _LEVEL_BITS)
 class ArrayChunks:
     """What the entries of one array share.
 
-    Equal where tree, node, names and folding lengths are; ``node`` and the rest belong to
-    the version that it was made for. ``folds`` are the lengths in chunks of all
+    Equal where tree, node, its incarnation, names and folding lengths are; ``node`` and the
+    rest belong to the version that it was made for. ``folds`` are the lengths in chunks of all
     dimensions but the first. ``rank`` is that of the index, which odd writers may let
     differ from the array's.
     """
 
     tree: Tree
     node_id: NodeId
+    incarnation: int
     folds: tuple[int, ...]
     rank: int
     names: ChunkNames
@@ -110,7 +111,17 @@ def array_chunks(
     folds = tuple(max(dimension.num_chunks, 1) for dimension in node.shape[1:])
     rank = len(node.shape) if rank is None else rank
     names = ChunkNames(metadata.chunk_key_encoding, rank)
-    return ArrayChunks(tree, node.id, folds, rank, names, node, metadata.is_sharded, nursery)
+    return ArrayChunks(
+        tree=tree,
+        node_id=node.id,
+        incarnation=tree.incarnation(node.path),
+        folds=folds,
+        rank=rank,
+        names=names,
+        node=node,
+        is_shard=metadata.is_sharded,
+        nursery=nursery,
+    )
 
 
 @dataclass(frozen=True)

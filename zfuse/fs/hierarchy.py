@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 import trio
 
@@ -40,6 +40,12 @@ class NodeDirectory(Directory):
     tree: Tree
     path: str
     nursery: trio.Nursery = field(compare=False, repr=False)
+    incarnation: int = 0
+
+    @classmethod
+    def now_at(cls, tree: Tree, path: str, nursery: trio.Nursery) -> Self:
+        """Return the directory that *path* names as the tree is now; the root stays the same."""
+        return cls(tree, path, nursery, 0 if path == "/" else tree.incarnation(path))
 
     @property
     def mtime_ns(self) -> int:
@@ -63,7 +69,7 @@ class NodeDirectory(Directory):
             return None if node is None else await self._metadata_file(node)
         segment = self.decode(name, view)
         if segment is not None and view.is_directory(join(self.path, segment)):
-            return NodeDirectory(self.tree, join(self.path, segment), self.nursery)
+            return NodeDirectory.now_at(self.tree, join(self.path, segment), self.nursery)
         for chunks in self._chunk_directories(view):
             found = await chunks.lookup(name)
             if found is not None:
@@ -78,7 +84,7 @@ class NodeDirectory(Directory):
         if node is not None:
             items.append((METADATA_NAME, await self._metadata_file(node)))
         for segment in view.children(self.path):
-            child = NodeDirectory(self.tree, join(self.path, segment), self.nursery)
+            child = NodeDirectory.now_at(self.tree, join(self.path, segment), self.nursery)
             items.append((self.encode(segment), child))
         listings: list[Listing] = [FixedListing(items)]
         names = {name for name, _ in items}

@@ -4,7 +4,6 @@ The kernel keeps names and their inodes for ever, so each of these has to be tak
 Too many is no error, too few would show old bytes under a new snapshot.
 """
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,71 +20,83 @@ from zfuse.repo.provenance import Provenance
 from zfuse.repo.view import HierarchyView
 
 ONE_BY_ONE_MAX: Final = 10_000
-"""Up to so many changed chunks of an array are named; beyond, the array's directory is."""
+"""Up to so many changed chunks of an array are named; beyond, its directory is renewed."""
 
 StaleName = tuple[Directory, str]
 
 
 @dataclass(frozen=True, slots=True)
+class Staleness:
+    """What a move makes stale.
+
+    ``names`` are to be taken from the kernel, each with its directory as it was before the
+    move. At the paths ``renewed`` the tree has other directories from then on, see
+    ``Tree.incarnation``.
+    """
+
+    names: list[StaleName]
+    renewed: list[str]
+
+
 class _Move:
     """A tree that goes from one version to another."""
 
-    tree: Tree
-    old: HierarchyView
-    new: Version
-    nursery: trio.Nursery
+    def __init__(self, tree: Tree, old: HierarchyView, new: Version, nursery: trio.Nursery) -> None:
+        self._tree = tree
+        self._old = old
+        self._new = new
+        self._nursery = nursery
+        self.found = Staleness([], [])
 
-    async def names(self) -> AsyncIterator[StaleName]:
-        for path in self.old.directories():
-            before, after = self.old.node(path), self.new.view.node(path)
+    async def look(self) -> None:
+        """Find what is stale."""
+        before_paths, after_paths = set(self._old.directories()), set(self._new.view.directories())
+        for path in before_paths:
+            before, after = self._old.node(path), self._new.view.node(path)
             if before is not None and (
                 after is None or after.id != before.id or after.user_data != before.user_data
             ):
-                yield self._node(path), METADATA_NAME
-            if not self.new.view.is_directory(path) or _is_another(before, after):
-                for name in self._itself(path):
-                    yield name
+                self.found.names.append((self._node(path), METADATA_NAME))
+            if path not in after_paths or _is_another(before, after):
+                await self._renew(path)
             elif isinstance(before, ArrayNode) and isinstance(after, ArrayNode):
-                async for name in self._chunks(before, after):
-                    yield name
+                await self._chunks(before, after)
+        for path in after_paths - before_paths:
+            await self._renew(path)  # chunks of an array above may have had the name
 
     def _node(self, path: str) -> NodeDirectory:
-        return NodeDirectory(self.tree, path, self.nursery)
+        return NodeDirectory.now_at(self._tree, path, self._nursery)
 
-    def _itself(self, path: str) -> list[StaleName]:
-        """Return the name under which a directory is found; the root has none."""
-        if path == "/":
-            return []
-        parent, _, name = path.rpartition("/")
-        directory = self._node(parent or "/")
-        return [(directory, directory.encode(name))]
+    async def _renew(self, path: str) -> None:
+        """Put another directory in the place of one; the root stays, with other names in it."""
+        self.found.renewed.append(path)
+        if path != "/":
+            parent, _, name = path.rpartition("/")
+            directory = self._node(parent or "/")
+            self.found.names.append((directory, directory.encode(name)))
+            return
+        root = self._old.node(path)
+        array = isinstance(root, ArrayNode) and array_chunks(
+            self._tree, self._old, root, self._nursery
+        )
+        if array:
+            await self._all_in_root(array)
 
-    async def _chunks(self, before: ArrayNode, after: ArrayNode) -> AsyncIterator[StaleName]:
-        was = array_chunks(self.tree, self.old, before, self.nursery)
-        now = array_chunks(self.tree, self.new.view, after, self.nursery)
+    async def _chunks(self, before: ArrayNode, after: ArrayNode) -> None:
+        was = array_chunks(self._tree, self._old, before, self._nursery)
+        now = array_chunks(self._tree, self._new.view, after, self._nursery)
         if was is None:
             return
         changed = None
-        if now == was and not _shrank(before, after):
-            changed = changed_since(self.new.provenance, self.old.snapshot.id, before.id, was.rank)
-        if changed is not None:
-            for coords in changed:
-                yield self._chunk_directory(was, coords), was.names.leaf_name(coords)
-        elif before.path != "/":
-            for name in self._itself(before.path):
-                yield name
-        else:
-            async for name in self._all_in_root(was):
-                yield name
-
-    def _changed(self, before: ArrayNode, after: ArrayNode) -> list[list[int]] | None:
-        if before.manifests == after.manifests and before.shape == after.shape:
-            return []
-        if _shrank(before, after):
-            return None  # no log names the chunks that fell off
-        return changed_since(
-            self.new.provenance, self.old.snapshot.id, before.id, len(before.shape)
-        )
+        if now == was and not _shrank(before, after):  # no log names the chunks that fell off
+            old_id = self._old.snapshot.id
+            changed = changed_since(self._new.provenance, old_id, before.id, was.rank)
+        if changed is None:
+            await self._renew(before.path)
+            return
+        for coords in changed:
+            directory = self._chunk_directory(was, coords)
+            self.found.names.append((directory, was.names.leaf_name(coords)))
 
     def _chunk_directory(self, array: ArrayChunks, coords: list[int]) -> Directory:
         level = array.names.depth
@@ -93,22 +104,23 @@ class _Move:
             return self._node(array.path)
         return ChunkDirectory(array, level, tuple(coords[: array.names.known(level)]))
 
-    async def _all_in_root(self, array: ArrayChunks) -> AsyncIterator[StaleName]:
-        """Yield all names of chunks in a tree whose root is an array: it has none itself."""
+    async def _all_in_root(self, array: ArrayChunks) -> None:
+        """Add all names of chunks in a tree whose root is an array."""
         listing = await ChunkDirectory(array, 0, ()).listing()
         start = 0
         while start < len(listing):
             items = await listing.items(start, start + 1000)
             start += len(items)
-            for name, _, _ in items:
-                yield self._node("/"), name
+            self.found.names.extend((self._node("/"), name) for name, _, _ in items)
 
 
-async def stale_names(
+async def find_stale(
     tree: Tree, old: HierarchyView, new: Version, nursery: trio.Nursery
-) -> list[StaleName]:
-    """Return directories and the names in them that the kernel must look up again."""
-    return [name async for name in _Move(tree, old, new, nursery).names()]
+) -> Staleness:
+    """Return what becomes stale when *tree* moves from *old* to *new*."""
+    move = _Move(tree, old, new, nursery)
+    await move.look()
+    return move.found
 
 
 def _is_another(before: Node | None, after: Node | None) -> bool:

@@ -1,6 +1,6 @@
 """A mounted version: one snapshot at a time, behind a name that may move to another."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -43,6 +43,8 @@ class Tree:
         self.is_mount_root = is_mount_root
         self.repository = repository
         self.chunks = ChunkIndex(repository.assets)
+        self._moves = 0
+        self._incarnations: dict[str, int] = {}
         self._provenance: Provenance | None = None
         self._loads: SingleFlight[SnapshotId, Provenance] = SingleFlight()
 
@@ -98,8 +100,19 @@ class Tree:
         provenance = await trace(self.repository, snapshot_id, self._provenance)
         return Version(view, provenance)
 
-    def move(self, version: Version) -> None:
-        """Show another snapshot from now on."""
+    def incarnation(self, path: str) -> int:
+        """Return which of the directories that *path* has named in this mount it names now.
+
+        A directory that somebody is in stays in the kernel's memory with all names that are in
+        use below it. Where these are not invalidated one by one, another incarnation with
+        other inodes takes its place.
+        """
+        return self._incarnations.get(path, 0)
+
+    def move(self, version: Version, renewed: Iterable[str]) -> None:
+        """Show another snapshot from now on, with other directories at the paths *renewed*."""
+        self._moves += 1
+        self._incarnations |= dict.fromkeys(renewed, self._moves)
         self.snapshot_id = version.snapshot_id
         self._provenance = version.provenance
 
