@@ -7,6 +7,7 @@ A table is a dict of slots, a union is its type in one slot and its table in the
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import flatbuffers
 import zstandard
@@ -39,6 +40,13 @@ class RawString:
     """A string of bytes that need not be UTF-8."""
 
     data: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """A value that is written once, however often this object comes."""
+
+    value: Any
 
 
 def u8(value):
@@ -92,7 +100,7 @@ def item(name, value):
 
 def build(root):
     """Return the flatbuffer of the table *root*."""
-    builder = flatbuffers.Builder(1024)
+    builder = _Builder(1024)
     builder.ForceDefaults(True)
     builder.Finish(_table(builder, root), file_identifier=b"Ichk")
     return bytes(builder.Output())
@@ -107,6 +115,14 @@ def wrap(kind, payload, version=2, **parameters):
 def unwrap(data):
     """Return the payload of a file."""
     return zstandard.ZstdDecompressor().decompressobj().decompress(data[39:])
+
+
+class _Builder(flatbuffers.Builder):
+    """A builder that remembers where shared values are."""
+
+    def __init__(self, size):
+        super().__init__(size)
+        self.shared = {}
 
 
 def _table(builder, table):
@@ -134,6 +150,12 @@ def _inline(_builder, _value):
     return None
 
 
+def _shared(builder, value):
+    if value not in builder.shared:
+        builder.shared[value] = _offset(builder, value.value)
+    return builder.shared[value]
+
+
 def _offsets(builder, values):
     offsets = [_offset(builder, value) for value in values]
     builder.StartVector(4, len(offsets), 4)
@@ -157,6 +179,7 @@ _MAKERS = {
     bytes: flatbuffers.Builder.CreateByteVector,
     dict: _table,
     list: _offsets,
+    Shared: _shared,
     Structs: _structs,
 }
 
