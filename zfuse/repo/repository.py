@@ -94,6 +94,7 @@ class Repository:
     async def refresh(self) -> RepositoryState:
         """Read the repository's state anew and return it."""
         self.state = await fetch_state(self.storage)
+        self.assets.declare_containers(self.state.config.virtual_chunk_containers)
         return self.state
 
     async def snapshot_info(self, snapshot_id: SnapshotId) -> SnapshotInfo:

@@ -5,10 +5,12 @@ declares, and under a prefix that the person mounting allowed. Both are needed: 
 repository can be written by a stranger who would like to see your files.
 """
 
+import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote
 
 from zfuse.byterange import ByteRange
 from zfuse.errors import (
@@ -26,6 +28,8 @@ from zfuse.format.config import StoreConfig, VirtualChunkContainer
 from zfuse.storage.base import Storage, Unmodified
 
 _CONTAINER_SCHEME: Final = "vcc"
+_HTTP_PORTS: Final = {"http": ":80", "https": ":443"}
+_ENCODED_DOT: Final = re.compile("%2e", re.IGNORECASE)
 _S3_KINDS: Final = frozenset({"s3", "s3_compatible", "tigris"})
 
 
@@ -52,12 +56,58 @@ class AllowedPrefix:
         if not mark or not known:
             # An "=" inside a URL is no separator, so only the known words count as one.
             prefix, credentials = text, ""
-        if "://" not in prefix:
+        try:
+            Place.parse(prefix)
+        except CorruptionError:
             raise InvalidInputError(
                 f"{text!r} is not a URL prefix; write --allow-virtual s3://bucket/path/"
                 " or file:///directory/, with =anonymous, =env or =profile:NAME behind it"
-            )
+            ) from None
+        if credentials == "profile:":
+            raise InvalidInputError(f"{text!r} names no profile; write =profile:NAME")
         return cls(_as_directory(prefix), credentials or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a URL leads, as the official library reads it.
+
+    ``root`` is the URL of the store; ``key`` that of the object there, percent-decoded and
+    without query and fragment. ``path`` is the key without ``.`` and ``..``, to be compared.
+    """
+
+    root: str
+    key: str
+    path: str
+
+    @classmethod
+    def parse(cls, url: str) -> "Place":
+        """Take *url* apart.
+
+        Raises:
+            CorruptionError: it is no URL, or no text when decoded.
+        """
+        scheme, mark, rest = url.partition("://")
+        if not mark or not scheme:
+            raise CorruptionError(f"virtual location {url!r} is not a URL")
+        scheme = scheme.lower()
+        authority, _, path = re.split("[?#]", rest, maxsplit=1)[0].partition("/")
+        if scheme == "file":
+            authority = "" if authority == "localhost" else authority
+            # As web browsers read such URLs; in those of other stores keys are literal.
+            path = _without_dots(_ENCODED_DOT.sub(".", path.replace("\\", "/")))
+        elif scheme in _HTTP_PORTS:
+            authority = authority.lower().removesuffix(_HTTP_PORTS[scheme])
+        try:
+            key = unquote(path, errors="strict")
+        except UnicodeDecodeError:
+            raise CorruptionError(f"virtual location {url!r} is not UTF-8") from None
+        return cls(f"{scheme}://{authority}/", key, _without_dots(key))
+
+    def holds(self, other: "Place") -> bool:
+        """Tell whether *other* lies below this place."""
+        above = _as_directory(self.path) if self.path else ""
+        return self.root == other.root and other.path.startswith(above)
 
 
 class ContainerOpener(Protocol):
@@ -79,42 +129,42 @@ class VirtualChunkResolver:
         allowed: Sequence[AllowedPrefix],
         opener: ContainerOpener,
     ) -> None:
-        self._containers = sorted(
-            containers.values(), key=lambda c: len(_comparable(c.url_prefix)), reverse=True
-        )
-        self._allowed = sorted(allowed, key=lambda a: len(a.prefix), reverse=True)
+        self.declare(containers)
+        self._allowed = _longest_first([(Place.parse(a.prefix), a) for a in allowed])
         self._opener = opener
         self._storages: dict[tuple[str, str | None, str], Storage] = {}
 
     def declare(self, containers: Mapping[str, VirtualChunkContainer]) -> None:
         """Take over the containers of a configuration that changed."""
-        self._containers = sorted(
-            containers.values(), key=lambda c: len(_comparable(c.url_prefix)), reverse=True
-        )
+        placed: list[tuple[Place, VirtualChunkContainer]] = []
+        for container in containers.values():
+            with contextlib.suppress(CorruptionError):  # as the official library does
+                placed.append((Place.parse(container.url_prefix), container))
+        self._containers = _longest_first(placed)
 
-    def resolve(self, location: str) -> tuple[str, VirtualChunkContainer, AllowedPrefix]:
-        """Return the absolute URL of *location*, its container, and what allows reading it.
+    def resolve(self, location: str) -> tuple[Place, VirtualChunkContainer, AllowedPrefix]:
+        """Return where *location* is, its container, and what allows reading it.
 
         Raises:
             ContainerNotAllowedError: it lies in no declared container, or nobody allowed it.
             CorruptionError: *location* is not a URL that can be read.
         """
         url = self._absolute(location)
-        target = _comparable(url)
-        container = next(
-            (c for c in self._containers if _inside(target, _comparable(c.url_prefix))), None
-        )
+        target = Place.parse(url)
+        container = next((c for place, c in self._containers if place.holds(target)), None)
         if container is None:
             raise ContainerNotAllowedError(
                 f"{url} lies in no virtual chunk container of this repository;"
                 " its owner has to declare one"
             )
-        allowed = next((a for a in self._allowed if _inside(target, _comparable(a.prefix))), None)
+        allowed = next((a for place, a in self._allowed if place.holds(target)), None)
         if allowed is None:
             raise ContainerNotAllowedError(
                 f"{url} may not be read: mount with --allow-virtual {container.url_prefix}"
             )
-        return url, container, allowed
+        if target.key != target.path:
+            raise CorruptionError(f"{url} climbs with '..', which no object's name does")
+        return target, container, allowed
 
     async def read(self, ref: VirtualRef, byte_range: ByteRange) -> bytes:
         """Return the bytes of *byte_range* of the chunk.
@@ -124,23 +174,26 @@ class VirtualChunkResolver:
             MissingObjectError: the file is gone.
             ChunkModifiedError: the file is not the one that was referenced.
         """
-        url, container, allowed = self.resolve(ref.location)
-        root, key = split_url(url)
-        storage = await self._storage(root, container, allowed)
+        place, container, allowed = self.resolve(ref.location)
+        storage = await self._storage(place.root, container, allowed)
         check = None
         if ref.etag is not None or ref.last_modified is not None:
             check = Unmodified(ref.etag, ref.last_modified)
         try:
             return await storage.get_range(
-                key, byte_range.within(ref.offset, ref.size), unmodified=check
+                place.key, byte_range.within(ref.offset, ref.size), unmodified=check
             )
         except ObjectNotFoundError as exc:
-            raise MissingObjectError(f"{url} is referenced but gone") from exc
+            raise MissingObjectError(f"{ref.location} is referenced but gone") from exc
+        except InvalidInputError as exc:
+            raise CorruptionError(f"{ref.location} can name no object: {exc}") from exc
         except PreconditionFailedError as exc:
-            raise ChunkModifiedError(f"{url} changed since it was referenced: {exc}") from exc
+            raise ChunkModifiedError(
+                f"{ref.location} changed since it was referenced: {exc}"
+            ) from exc
         except AccessDeniedError as exc:
             raise AccessDeniedError(
-                f"{url}: {exc}; try --allow-virtual {allowed.prefix}=anonymous, =env"
+                f"{ref.location}: {exc}; try --allow-virtual {allowed.prefix}=anonymous, =env"
                 " or =profile:NAME"
             ) from exc
 
@@ -155,37 +208,16 @@ class VirtualChunkResolver:
         return storage
 
     def _absolute(self, location: str) -> str:
-        scheme, mark, rest = location.partition("://")
-        if not mark:
-            raise CorruptionError(f"virtual location {location!r} is not a URL")
+        scheme, _, rest = location.partition("://")
         if scheme.lower() != _CONTAINER_SCHEME:
             return location
         name, _, path = rest.partition("/")
-        for container in self._containers:
+        for _, container in self._containers:
             if container.name == name:
                 return _as_directory(container.url_prefix) + path
         raise ContainerNotAllowedError(
             f"{location}: this repository declares no virtual chunk container named {name!r}"
         )
-
-
-def split_url(url: str) -> tuple[str, str]:
-    """Return the root of the store that *url* lies in, and the key of the object there.
-
-    Raises:
-        CorruptionError: *url* has no path, or one that climbs with ``..``.
-    """
-    parts = urlsplit(url)
-    path = parts.path
-    if parts.scheme in {"http", "https"}:
-        key = path.lstrip("/") + (f"?{parts.query}" if parts.query else "")
-    else:
-        key = unquote(path).removeprefix("/") if parts.scheme == "file" else path.lstrip("/")
-    if not key or ".." in unquote(path).split("/"):
-        raise CorruptionError(f"virtual location {url!r} names no object")
-    if parts.scheme == "file":
-        return "file:///", key
-    return f"{parts.scheme.lower()}://{parts.netloc}/", key
 
 
 def store_options(store: StoreConfig) -> Mapping[str, Any]:
@@ -197,13 +229,18 @@ def _as_directory(prefix: str) -> str:
     return prefix if prefix.endswith("/") else f"{prefix}/"
 
 
-def _comparable(url: str) -> str:
-    """Return *url* in a form in which one place has one spelling."""
-    parts = urlsplit(url)
-    host = "" if parts.scheme.lower() == "file" else parts.netloc
-    return f"{parts.scheme.lower()}://{host}{quote(unquote(parts.path))}"
+def _without_dots(path: str) -> str:
+    """Return *path* with ``.`` and ``..`` resolved; it never climbs above its beginning."""
+    kept: list[str] = []
+    for segment in path.split("/"):
+        if segment == ".." and kept:
+            kept.pop()
+        if segment not in {".", ".."}:
+            kept.append(segment)
+    if path.endswith(("/.", "/..")):
+        kept.append("")
+    return "/".join(kept)
 
 
-def _inside(target: str, prefix: str) -> bool:
-    """Tell whether *target* lies under *prefix*, and does not climb out of it."""
-    return target.startswith(_as_directory(prefix)) and ".." not in target.split("/")
+def _longest_first[T](placed: list[tuple[Place, T]]) -> list[tuple[Place, T]]:
+    return sorted(placed, key=lambda pair: len(pair[0].path), reverse=True)
