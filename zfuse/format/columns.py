@@ -21,10 +21,11 @@ BLOCK: Final = 1 << 16
 class RawBuffer:
     """A flatbuffer of at least 8 bytes as arrays of numbers. Positions are in bytes."""
 
-    __slots__ = ("_u16", "_u32", "size")
+    __slots__ = ("_u8", "_u16", "_u32", "size")
 
     def __init__(self, data: bytes) -> None:
         self.size = len(data)
+        self._u8: npt.NDArray[np.uint8] = np.frombuffer(data, np.uint8)
         self._u16: npt.NDArray[np.uint16] = np.frombuffer(data, "<u2", len(data) // 2)
         self._u32: U32 = np.frombuffer(data, "<u4", len(data) // 4)
 
@@ -45,6 +46,10 @@ class RawBuffer:
         """Return the numbers at *positions*, which must be sound."""
         numbers: I64 = self._u16[positions >> 1].astype(np.int64)
         return numbers
+
+    def u8(self, positions: I64) -> npt.NDArray[np.uint8]:
+        """Return the bytes at *positions*, which must be sound."""
+        return self._u8[positions]
 
     def follow(self, positions: I64) -> I64:
         """Return where the offsets at *positions* lead; at least 4 bytes are there."""
@@ -94,12 +99,27 @@ class TableRows:
         self._sizes = sizes
         self._lengths = np.where(vtables + lengths <= buffer.size, lengths, 0)
 
+    @property
+    def sound(self) -> bool:
+        """Whether none of the tables is damaged."""
+        return bool(np.all(self._lengths >= 4))
+
     def field(self, slot: int, size: int, align: int = 4) -> I64:
         """Return the positions of a field of *size* bytes, at multiples of *align*."""
+        offsets = self._offsets(slot)
+        return np.where(self._fits(offsets, size, align), self._positions + offsets, 0)
+
+    def broken(self, slot: int, size: int) -> bool:
+        """Whether any table has that field at a place where it can not be."""
+        offsets = self._offsets(slot)
+        return bool(np.any((offsets > 0) & ~self._fits(offsets, size, 4)))
+
+    def _offsets(self, slot: int) -> I64:
         entry = 4 + 2 * slot
         listed = self._lengths >= entry + 2
-        offsets = self._buffer.u16(np.where(listed, self._vtables + entry, 0))
-        found = (
-            listed & (offsets >= 4) & (offsets & (align - 1) == 0) & (offsets + size <= self._sizes)
-        )
-        return np.where(found, self._positions + offsets, 0)
+        return np.where(listed, self._buffer.u16(np.where(listed, self._vtables + entry, 0)), 0)
+
+    def _fits(self, offsets: I64, size: int, align: int) -> npt.NDArray[np.bool_]:
+        inside: npt.NDArray[np.bool_] = (offsets >= 4) & (offsets + size <= self._sizes)
+        aligned: npt.NDArray[np.bool_] = offsets & (align - 1) == 0
+        return inside & aligned

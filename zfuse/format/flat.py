@@ -26,7 +26,9 @@ _VTABLE_HEAD: Final = struct.Struct("<HH")
 _OFFSETS: Final = tuple(struct.Struct(f"<{n}I") for n in range(9))
 """For short vectors of offsets, of which snapshots have a few per array."""
 
-_TABLE_COST: Final = 32
+TABLE_COST: Final = 32
+"""What a table takes from the budget of its buffer, in bytes."""
+
 _STRUCT_COST: Final = 8
 _BUDGET_FACTOR: Final = 4
 _BUDGET_FLOOR: Final = 4 << 20
@@ -74,7 +76,7 @@ class FlatBuffer:
 
     def table_at(self, position: int) -> "Table":
         """Return the table at *position*."""
-        self.charge(_TABLE_COST)
+        self.charge(TABLE_COST)
         return self.tables_at((position,))[0]
 
     def tables_at(self, positions: Iterable[int]) -> "list[Table]":
@@ -100,7 +102,7 @@ class FlatBuffer:
         length, table_size = _VTABLE_HEAD.unpack_from(self.data, position)
         if length < 4 or length % 2 or table_size < 4 or position + length > self.size:
             raise CorruptionError(f"the vtable at {position} is damaged")
-        self.charge(length + _TABLE_COST)
+        self.charge(length + TABLE_COST)
         fields = struct.unpack_from(f"<{length // 2 - 2}H", self.data, position + 4)
         if any(field >= table_size for field in fields):
             raise CorruptionError(f"the vtable at {position} points outside of its table")
@@ -239,7 +241,7 @@ class Table:
             return None
         start, count = found
         buffer = self._buffer
-        buffer.charge(count * _TABLE_COST)
+        buffer.charge(count * TABLE_COST)
         layout = _OFFSETS[count] if count < len(_OFFSETS) else struct.Struct(f"<{count}I")
         offsets = layout.unpack_from(buffer.data, start)
         return buffer.tables_at(map(add, offsets, range(start, start + 4 * count, 4)))
@@ -255,7 +257,7 @@ class Table:
         if found is None:
             return None
         start, count = found
-        self._buffer.charge(count * _TABLE_COST)
+        self._buffer.charge(count * TABLE_COST)
         return [self._string_at(start + 4 * n) for n in range(count)]
 
     def _string_at(self, position: int) -> str:
