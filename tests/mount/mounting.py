@@ -59,19 +59,22 @@ def mounting(location, directory: Path, *arguments, env=None) -> Iterator[Mounte
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, "PYTHONFAULTHANDLER": "1", **(env or {})},
         )
     try:
         _wait_until_ready(directory, daemon, log)
         yield Mounted(directory, daemon, log)
     finally:
-        end(directory, daemon)
+        end(directory, daemon, log)
     told = log.read_text()
     assert "Traceback" not in told, f"the daemon of {directory} met a bug:\n{told[-4000:]}"
 
 
-def end(directory: Path, daemon: subprocess.Popen) -> None:
-    """Unmount; where that does not work in time, abort the connection and kill the daemon."""
+def end(directory: Path, daemon: subprocess.Popen, log: Path) -> None:
+    """Unmount; where that does not work in time, abort the connection and kill the daemon.
+
+    What its threads were doing then is in the failure.
+    """
     mount = next((m for m in zfuse_mounts() if m.path == directory), None)
     if mount is not None:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -79,12 +82,17 @@ def end(directory: Path, daemon: subprocess.Popen) -> None:
     try:
         daemon.wait(END_S)
     except subprocess.TimeoutExpired:
+        daemon.send_signal(signal.SIGABRT)  # faulthandler writes the stacks of all threads
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            daemon.wait(2)
         if mount is not None:
             minor = mount.device.partition(":")[2]
-            Path(f"/sys/fs/fuse/connections/{minor}/abort").write_text("1")
+            with contextlib.suppress(OSError):
+                Path(f"/sys/fs/fuse/connections/{minor}/abort").write_text("1")
         daemon.send_signal(signal.SIGKILL)
         daemon.wait(END_S)
-        raise AssertionError(f"the daemon of {directory} did not end by itself") from None
+        told = log.read_text()[-6000:]
+        raise AssertionError(f"the daemon of {directory} did not end by itself:\n{told}") from None
 
 
 def _wait_until_ready(directory: Path, daemon: subprocess.Popen, log: Path) -> None:
