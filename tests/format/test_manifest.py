@@ -1,4 +1,5 @@
 import sys
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import zstandard
 
 from tests.format import building
-from tests.format.building import ID, NODE, RawString, manifest, u8, u32, u32s, u64
+from tests.format.building import ID, NODE, RawString, manifest, u8, u32, u32s, u64, unwrap
 from tests.format.exercise import array as use_all
 from zfuse.errors import CorruptionError, UnsupportedVersionError
 from zfuse.format.chunk_ref import InlineRef, NativeRef, VirtualRef
@@ -129,6 +130,35 @@ def test_references_beyond_one_block():
     assert found.ref(65_536) == InlineRef((65_536).to_bytes(4))
     assert found.coords(65_535, 65_537).tolist() == [[218, 135], [218, 136]]
     assert set(found.sizes(0, 70_000).tolist()) == {4}
+
+
+def test_many_references_in_no_order():
+    order = [(n * 7919 % 5000, n % 3) for n in range(5000)]
+    refs = [inline(*index, data=repr(index).encode()) for index in order]
+    other = [inline(n) for n in reversed(range(4100))]
+    decoded = Manifest.decode(manifest([*refs, *refs[:100], *other]))
+    assert decoded.ranks(ARRAY) == (1, 2)
+    found = decoded.array(ARRAY, 2)
+    assert [tuple(index) for index in found.coords(0, len(found)).tolist()] == sorted(order)
+    for index in order[::97]:
+        assert found.ref(found.find(index)) == InlineRef(repr(index).encode())
+    assert decoded.array(ARRAY, 1).coords(0, 4100)[:, 0].tolist() == list(range(4100))
+
+
+def test_no_object_per_reference():
+    count = 30_000
+    data = manifest([native(n // 200, n % 200) for n in range(count)])
+    Manifest.decode(data)  # what is loaded once is not counted
+    tracemalloc.start()
+    try:
+        decoded = Manifest.decode(data)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(decoded.array(ARRAY, 2)) == count
+    raw = len(unwrap(data))
+    assert kept < raw + 20 * count  # positions and keys: 16 bytes
+    assert peak < raw + 200 * count  # a tuple of two numbers takes 120
 
 
 def test_weight():
