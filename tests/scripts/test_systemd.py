@@ -1,6 +1,8 @@
 """systemd/: the unit, and the helper that mount(8) calls."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -127,3 +129,41 @@ def test_systemd_takes_the_unit(tmp_path):
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.fuse
+@pytest.mark.skipif(os.geteuid() != 0, reason="lays a directory over /etc, which takes root")
+def test_the_unit_starts_and_stops_what_the_mount_file_names(repository, directory, tmp_path):
+    lines = dict(re.findall(r"^(Exec\w+)=-?(.*)$", UNIT.read_text(), re.M))
+    start, stop, clear = (
+        lines[key].replace("/usr/local/bin/zfuse", str(ZFUSE)).replace("%i", "data")
+        for key in ("ExecStart", "ExecStop", "ExecStopPost")
+    )
+    mounts = tmp_path / "etc" / "zfuse" / "mounts.d"
+    mounts.mkdir(parents=True)
+    (mounts / "data.toml").write_text(
+        f'repository = "{repository}"\nmountpoint = "{directory}"\nbranch = "main"\n'
+    )
+    script = f"""
+        set -e
+        mount -t overlay overlay -o lowerdir={tmp_path}/etc:/etc /etc
+        {start} --json > {tmp_path}/ready &
+        until [ -s {tmp_path}/ready ]; do kill -0 $!; sleep 0.05; done
+        cat {tmp_path}/ready
+        {stop}
+        wait $!
+        {clear} || echo "nothing left: $?"
+    """
+    done = subprocess.run(
+        ["unshare", "--mount", "bash", "-c", script],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    ready, left = done.stdout.splitlines()
+    assert json.loads(ready)["mountpoint"] == str(directory)
+    assert json.loads(ready)["ref"] == "branch/main"
+    assert left == "nothing left: 6"
