@@ -16,7 +16,6 @@ from typing import Final
 
 from zfuse.errors import CorruptionError
 
-_U8: Final = struct.Struct("<B")
 _U16: Final = struct.Struct("<H")
 _U32: Final = struct.Struct("<I")
 _I32: Final = struct.Struct("<i")
@@ -136,10 +135,6 @@ class Table:
         if offset < 4 or offset + size > fields[0] or position & mask:
             raise CorruptionError(f"field {slot} lies outside of its table")
         return position
-
-    def has(self, slot: int) -> bool:
-        """Whether the field is present."""
-        return self._find(slot, 1, 0) != 0
 
     def u8(self, slot: int, default: int = 0) -> int:
         """Return an 8 bit number."""
