@@ -7,6 +7,7 @@ read them. A message is one line that says what is wrong and what to do next.
     ZfuseError
     ├── NotFoundError               look somewhere else
     │   └── RepositoryNotFoundError
+    ├── StaleError                  look it up again
     ├── AlreadyExistsError          pick another name
     ├── NotAllowedError             this mount or session does not do that
     │   ├── ReadOnlyError
@@ -55,6 +56,17 @@ class RepositoryNotFoundError(NotFoundError):
     """There is no Icechunk repository at that location."""
 
     exit_code = 10
+
+
+class StaleError(ZfuseError):
+    """What an inode or a handle stood for is no longer shown; its name may mean another thing.
+
+    The kernel answers ESTALE by walking the path again with nothing from its cache. ENOENT
+    would not do: to Zarr, it means the fill value.
+    """
+
+    errno = errno.ESTALE
+    log_level = logging.DEBUG
 
 
 class AlreadyExistsError(ZfuseError):

@@ -1,146 +1,30 @@
-"""The chunk files of an array, and the directories between them and it.
+"""The directories between an array and its chunk files."""
 
-They are numbered by arithmetic: a chunk's index along all dimensions but the first is
-folded by their lengths in chunks into one number. The first dimension's length plays no
-part in it, so that an array can grow along it (time, as a rule) without renumbering.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-import trio
 
-from zfuse.errors import NotFoundError
-from zfuse.format.chunk_ref import ChunkRef, InlineRef, NativeRef, VirtualRef
-from zfuse.format.ids import NodeId
+from zfuse.errors import StaleError
 from zfuse.format.snapshot import ArrayNode
-from zfuse.fs.chunk_names import ChunkNames
-from zfuse.fs.content import ChunkContent
+from zfuse.fs.array_chunks import ArrayChunks, array_chunks
+from zfuse.fs.chunk_file import ChunkFile
+from zfuse.fs.chunk_names import read_numbers
 from zfuse.fs.entry import (
     Caching,
-    Content,
+    ChainedListing,
     Directory,
     Entry,
-    File,
     FixedListing,
     InodeGroup,
     Listing,
 )
-from zfuse.fs.inodes import INDEX_BITS, INDEX_LIMIT
-from zfuse.fs.tree import Tree
+from zfuse.fs.inodes import INDEX_BITS
 from zfuse.repo.chunks import ChunkRows
-from zfuse.repo.provenance import Origin, Provenance
-from zfuse.repo.view import HierarchyView
+from zfuse.repo.provenance import Provenance
 
 _LEVEL_BITS = 5
 _PREFIX_LIMIT = 1 << (INDEX_BITS - _LEVEL_BITS)
-
-
-@dataclass(frozen=True)
-class ArrayChunks:
-    """What the entries of one array share.
-
-    Equal where tree, node, its incarnation, names and folding lengths are; ``node`` and the
-    rest belong to the version that it was made for. ``folds`` are the lengths in chunks of all
-    dimensions but the first. ``rank`` is that of the index, which odd writers may let
-    differ from the array's.
-    """
-
-    tree: Tree
-    node_id: NodeId
-    incarnation: int
-    folds: tuple[int, ...]
-    rank: int
-    names: ChunkNames
-    node: ArrayNode = field(compare=False)
-    is_shard: bool = field(compare=False)
-    nursery: trio.Nursery = field(compare=False)
-
-    @property
-    def path(self) -> str:
-        """The path of the array."""
-        return self.node.path
-
-    def fold(self, coords: Sequence[int], limit: int) -> int | None:
-        """Return *coords* as one number, None where it would not be unique or reach *limit*."""
-        if len(coords) > len(self.folds) + 1:
-            return None
-        number = coords[0] if coords else 0
-        for coord, length in zip(coords[1:], self.folds, strict=False):
-            if coord >= length:
-                return None
-            number = number * length + coord
-        return number if number < limit else None
-
-    def unfold(self, number: int, count: int) -> tuple[int, ...]:
-        """Return the *count* coordinates that ``fold`` made *number* of."""
-        coords: list[int] = []
-        for length in reversed(self.folds[: max(count - 1, 0)]):
-            number, coord = divmod(number, length)
-            coords.append(coord)
-        if count:
-            coords.append(number)
-        return tuple(reversed(coords))
-
-    def fold_many(self, coords: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64] | None:
-        """Return ``fold`` of each of *coords* (n, rank), None if any of them has none."""
-        if coords.shape[1] != len(self.folds) + 1:
-            return None
-        spans = np.array(self.folds, dtype=np.uint64)
-        rest = coords[:, 1:].astype(np.uint64)
-        if (rest >= spans).any():
-            return None
-        top = float(coords[:, 0].max(initial=0)) + 1
-        if top * float(np.prod(spans.astype(np.float64))) >= INDEX_LIMIT:
-            return None
-        number = coords[:, 0].astype(np.uint64)
-        for axis, span in enumerate(spans):
-            number = number * span + rest[:, axis]
-        return number
-
-
-def array_chunks(
-    tree: Tree, view: HierarchyView, node: ArrayNode, nursery: trio.Nursery, rank: int | None = None
-) -> ArrayChunks | None:
-    """Return how the chunks of *node* are shown, None where their names are not known."""
-    metadata = view.metadata(node)
-    if metadata is None or metadata.chunk_key_encoding is None:
-        return None
-    folds = tuple(max(dimension.num_chunks, 1) for dimension in node.shape[1:])
-    rank = len(node.shape) if rank is None else rank
-    names = ChunkNames(metadata.chunk_key_encoding, rank)
-    return ArrayChunks(
-        tree=tree,
-        node_id=node.id,
-        incarnation=tree.incarnation(node.path),
-        folds=folds,
-        rank=rank,
-        names=names,
-        node=node,
-        is_shard=metadata.is_sharded,
-        nursery=nursery,
-    )
-
-
-@dataclass(frozen=True)
-class _DirectoryGroup(InodeGroup):
-    array: ArrayChunks
-
-    def entry_at(self, index: int) -> "ChunkDirectory":
-        level, number = divmod(index, _PREFIX_LIMIT)
-        prefix = self.array.unfold(number, self.array.names.known(level))
-        return ChunkDirectory(self.array, level, prefix)
-
-
-@dataclass(frozen=True)
-class _FileGroup(InodeGroup):
-    array: ArrayChunks
-    origin: Origin
-
-    def entry_at(self, index: int) -> "ChunkFile":
-        return ChunkFile(self.array, self.array.unfold(index, self.array.rank), self.origin)
 
 
 @dataclass(frozen=True)
@@ -176,151 +60,150 @@ class ChunkDirectory(Directory):
 
     async def lookup(self, name: str) -> Entry | None:
         """Return the chunk file or directory called *name*."""
-        array = await self._now()
-        if array is None:
-            return None
-        names = array.names
-        if self.level < names.depth:
-            prefix = names.enter(self.level, self.prefix, name)
-            if prefix is None or not await self._leads_anywhere(array, prefix):
-                return None
-            return ChunkDirectory(array, self.level + 1, prefix)
-        coords = names.leaf(self.prefix, name)
-        return None if coords is None else await find_chunk(array, coords)
+        return await (await self._level_now()).lookup(name)
 
     async def listing(self) -> Listing:
         """Return the chunks, or the directories that lead to some."""
-        array = await self._now()
-        if array is None:
-            return FixedListing([])
-        if self.level < array.names.depth and not self._next_is_a_number(array):
-            child = ChunkDirectory(array, self.level + 1, self.prefix)
-            name = array.names.directory_name(self.level + 1, self.prefix)
-            there = await self._leads_anywhere(array, self.prefix)
-            return FixedListing([(name, child)] if there else [])
-        rows = await array.tree.chunks.rows(array.node, self.prefix, array.rank)
-        if self.level < array.names.depth:
-            return _DirectoryListing(array, self.level, self.prefix, rows)
-        # Pinned with the rows: an old listing must not name new origins after a refresh.
-        return _FileListing(array, rows, await array.tree.provenance())
+        level = await self._level_now()
+        listing = await level.listing()
+        odd = await level.odd_items(level.shows)
+        return ChainedListing([listing, FixedListing(odd)]) if odd else listing
 
-    def _next_is_a_number(self, array: ArrayChunks) -> bool:
-        return array.names.known(self.level + 1) > len(self.prefix)
-
-    async def _leads_anywhere(self, array: ArrayChunks, prefix: tuple[int, ...]) -> bool:
-        if not prefix:  # official writers leave no manifest without references
-            return bool(array.node.manifests)
-        return await array.tree.chunks.has_any(array.node, prefix, array.rank)
-
-    async def _now(self) -> ArrayChunks | None:
-        """Return the array as the tree shows it now, None if it is no longer there."""
-        view = await self.array.tree.view()
-        node = view.node(self.array.path)
-        if node is self.array.node:
-            return self.array
-        if not isinstance(node, ArrayNode) or node.id != self.array.node_id:
-            return None
-        return array_chunks(self.array.tree, view, node, self.array.nursery, self.array.rank)
+    async def _level_now(self) -> "ChunkLevel":
+        """Return what the tree shows here now."""
+        names, array = self.array.names, self.array
+        below = tuple(names.directory_name(n + 1, self.prefix) for n in range(self.level))
+        view = await array.tree.view()
+        node = view.node(array.path)
+        if node is array.node and array.rank == len(array.node.shape):
+            return ChunkLevel(array, below)
+        now = None
+        if isinstance(node, ArrayNode) and node.id == array.node_id:
+            now = array_chunks(array.tree, view, node, array.nursery)
+        if now is None:
+            raise StaleError(f"{self.describe()} is no longer what it was")
+        return ChunkLevel(now, below)
 
 
 @dataclass(frozen=True)
-class ChunkFile(File):
-    """A chunk, or a shard of many.
+class ChunkLevel:
+    """A directory at or below an array, and what of the array's chunks it shows.
 
-    ``origin`` is the snapshot that brought its content, so that equal entries have equal
-    content for ever. ``ref`` saves looking the reference up again where it is known.
+    ``array`` is of the array's own rank; ``below`` are the names that lead here from it.
+
+    Official writers take chunks whose index is of another rank than their array, and show
+    them as they show the others. Here these *odd* ones are shown where nothing else has the
+    name. No question about them loads a manifest that the one about the others did not.
     """
 
     array: ArrayChunks
-    coords: tuple[int, ...]
-    origin: Origin
-    ref: ChunkRef | None = field(default=None, compare=False, repr=False)
+    below: tuple[str, ...]
 
-    @property
-    def place(self) -> tuple[InodeGroup, int] | None:
-        """Numbered with the array's other chunks of that origin."""
-        number = None
-        if len(self.coords) == len(self.array.node.shape):
-            number = self.array.fold(self.coords, INDEX_LIMIT)
-        return None if number is None else (_FileGroup(self.array, self.origin), number)
+    async def lookup(self, name: str) -> Entry | None:
+        """Return the chunk file or directory called *name*."""
+        return await self.chunk(name) or await self.way(name) or await self.odd(name)
 
-    @property
-    def mtime_ns(self) -> int:
-        """When the snapshot that brought the content was flushed."""
-        return self.origin.flushed_at * 1000
+    async def shows(self, name: str) -> bool:
+        """Tell whether *name* is a chunk of the array's rank, or leads to one."""
+        return await self.chunk(name) is not None or await self.way(name) is not None
 
-    @property
-    def caching(self) -> Caching:
-        """For ever: other content is another entry."""
-        return Caching.FOREVER
-
-    async def size(self) -> int:
-        """Return the length of the chunk as its reference tells it."""
-        return (await self._ref()).size
-
-    async def open(self) -> Content:
-        """Return the chunk's bytes, pinned to its reference."""
-        ref = await self._ref()
-        tree = self.array.tree
-        return ChunkContent(
-            tree.repository.assets, ref, self.array.nursery, is_shard=self.array.is_shard
-        )
-
-    async def attribute(self, name: str) -> bytes | None:
-        """Return what the reference says: kind, location, offset, length, object, cached, ..."""
-        ref = await self._ref()
-        shared = {
-            "repository": self.array.tree.repository.storage.url,
-            "ref": str(self.array.tree.ref),
-            "snapshot": str(self.array.tree.snapshot_id),
-            "length": str(ref.size),
-            "cached": "1" if self.array.tree.repository.assets.holds_chunk(ref) else "0",
-        }
-        value = (shared | _reference_attributes(ref)).get(name)
-        return None if value is None else value.encode()
-
-    def describe(self) -> str:
-        """Return ref and path, with the object that holds the bytes where that is known."""
-        relative = "/".join(
-            [
-                *(
-                    self.array.names.directory_name(n + 1, self.coords)
-                    for n in range(self.array.names.depth)
-                ),
-                self.array.names.leaf_name(self.coords),
-            ]
-        )
-        return f"{self.array.tree.ref}{self.array.path.rstrip('/')}/{relative}"
-
-    async def _ref(self) -> ChunkRef:
-        ref = self.ref or await self.array.tree.chunks.find(self.array.node, self.coords)
+    async def chunk(self, name: str) -> ChunkFile | None:
+        """Return the chunk of the array's rank that is called *name*."""
+        names = self.array.names
+        if len(self.below) != names.depth:
+            return None
+        prefix = names.find_directory(self.below)
+        coords = None if prefix is None else names.leaf(prefix, name)
+        if coords is None:
+            return None
+        ref = await self.array.tree.chunks.find(self.array.node, coords)
         if ref is None:
-            raise NotFoundError(f"{self.describe()} is no longer there")
-        return ref
+            return None
+        provenance = await self.array.tree.provenance()
+        origin = provenance.of_chunk(self.array.node_id, coords)
+        return ChunkFile(self.array, coords, origin, ref)
 
+    async def way(self, name: str) -> ChunkDirectory | None:
+        """Return the directory called *name* if it leads to chunks of the array's rank."""
+        path = (*self.below, name)
+        prefix = self.array.names.find_directory(path)
+        if prefix is None or not await self._leads_anywhere(prefix):
+            return None
+        return ChunkDirectory(self.array, len(path), prefix)
 
-async def find_chunk(array: ArrayChunks, coords: tuple[int, ...]) -> "ChunkFile | None":
-    """Return the chunk at *coords*, None if it was never written."""
-    ref = await array.tree.chunks.find(array.node, coords)
-    if ref is None:
+    async def odd(self, name: str) -> Entry | None:
+        """Return the chunk of another rank, or the directory to some, that is called *name*."""
+        path = (*self.below, name)
+        for rank in await self._odd_ranks(path):
+            level = ChunkLevel(self.array.of_rank(rank), self.below)
+            chunk = await level.chunk(name)
+            if chunk is not None:
+                return chunk
+            way = await level.way(name)
+            if way is not None:
+                # Should chunks of the array's rank join it one day, it is the same directory.
+                own = self.array.names.find_directory(path)
+                return way if own is None else ChunkDirectory(self.array, len(path), own)
         return None
-    provenance = await array.tree.provenance()
-    return ChunkFile(array, coords, provenance.of_chunk(array.node_id, coords), ref)
+
+    async def listing(self) -> Listing:
+        """Return the chunks of the array's rank, or the directories that lead to some."""
+        array, names, level = self.array, self.array.names, len(self.below)
+        prefix = names.find_directory(self.below)
+        if prefix is None:
+            return FixedListing([])
+        if self._has_fixed_name(prefix):
+            child = ChunkDirectory(array, level + 1, prefix)
+            there = await self._leads_anywhere(prefix)
+            return FixedListing([(names.directory_name(level + 1, prefix), child)] if there else [])
+        rows = await array.tree.chunks.rows(array.node, prefix, array.rank)
+        if level < names.depth:
+            return _DirectoryListing(array, level, prefix, rows)
+        # Pinned with the rows: an old listing must not name new origins after a refresh.
+        return _FileListing(array, rows, await array.tree.provenance())
+
+    async def odd_items(
+        self, is_taken: Callable[[str], Awaitable[bool]]
+    ) -> list[tuple[str, Entry]]:
+        """Return what ``odd`` finds under names that are not taken otherwise."""
+        prefix = self.array.names.find_directory(self.below)
+        if prefix is not None and self._has_fixed_name(prefix):
+            return []  # whatever their rank, all chunks are behind that name
+        found: dict[str, Entry] = {}
+        for rank in await self._odd_ranks(self.below):
+            listing = await ChunkLevel(self.array.of_rank(rank), self.below).listing()
+            async for name in _names(listing):
+                if name in found or await is_taken(name):
+                    continue
+                entry = await self.odd(name)
+                if entry is not None:
+                    found[name] = entry
+        return list(found.items())
+
+    def _has_fixed_name(self, prefix: tuple[int, ...]) -> bool:
+        level, names = len(self.below), self.array.names
+        return level < names.depth and names.known(level + 1) == len(prefix)
+
+    async def _leads_anywhere(self, prefix: tuple[int, ...]) -> bool:
+        node, rank = self.array.node, self.array.rank
+        if not prefix and rank == len(node.shape):
+            return bool(node.manifests)  # official writers leave none without references
+        return await self.array.tree.chunks.has_any(node, prefix, rank)
+
+    async def _odd_ranks(self, path: tuple[str, ...]) -> Sequence[int]:
+        numbers = read_numbers(self.array.names.encoding, path)
+        if numbers is None:
+            return ()
+        return await self.array.tree.chunks.odd_ranks(self.array.node, numbers)
 
 
-def _reference_attributes(ref: ChunkRef) -> dict[str, str]:
-    match ref:
-        case InlineRef():
-            return {"kind": "inline"}
-        case NativeRef(chunk_id=chunk_id, offset=offset):
-            return {"kind": "native", "object": str(chunk_id), "offset": str(offset)}
-        case VirtualRef(location=location, offset=offset):
-            found = {"kind": "virtual", "location": location, "offset": str(offset)}
-            if ref.etag is not None:
-                found["etag"] = ref.etag
-            if ref.last_modified is not None:
-                found["last_modified"] = str(ref.last_modified)
-            return found
+async def _names(listing: Listing) -> AsyncIterator[str]:
+    position = 0
+    while position < len(listing):
+        items = await listing.items(position, position + 1000)
+        position += len(items)
+        for name, _, _ in items:
+            yield name
 
 
 class _DirectoryListing(Listing):
@@ -385,3 +268,13 @@ class _FileListing(Listing):
             (name, ChunkFile(self._array, tuple(index), origin), size)
             for name, index, origin, size in zip(names, named, which, sizes, strict=True)
         ]
+
+
+@dataclass(frozen=True)
+class _DirectoryGroup(InodeGroup):
+    array: ArrayChunks
+
+    def entry_at(self, index: int) -> "ChunkDirectory":
+        level, number = divmod(index, _PREFIX_LIMIT)
+        prefix = self.array.unfold(number, self.array.names.known(level))
+        return ChunkDirectory(self.array, level, prefix)

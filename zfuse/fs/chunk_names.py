@@ -37,6 +37,10 @@ class ChunkNames:
         """Return how many numbers of the index the path of a directory at *level* fixes."""
         return max(level - self._unnumbered, 0)
 
+    def level_of(self, known: int) -> int:
+        """Return the level of the directories whose path fixes *known* numbers, at least one."""
+        return self._unnumbered + known
+
     def directory_name(self, level: int, prefix: Sequence[int]) -> str:
         """Return the last name of the path of the directory at *level* with *prefix*."""
         return self._parts(prefix)[level - 1]
@@ -86,6 +90,19 @@ class ChunkNames:
     def _parts(self, prefix: Sequence[int]) -> list[str]:
         filled = [*prefix, *([0] * (self.rank - len(prefix)))]
         return self.encoding.encode(filled).split("/")
+
+
+def read_numbers(encoding: ChunkKeyEncoding, path: Sequence[str]) -> tuple[int, ...] | None:
+    """Return the numbers in a *path* of chunks of whatever rank, None where there are none."""
+    prefix = ChunkNames(encoding, len(path) + 2).find_directory(path)
+    if prefix is not None:
+        return prefix
+    name = "/".join(path)
+    for rank in range(name.count("/") + name.count(".") + 1, -1, -1):
+        coords = encoding.decode(name, rank)
+        if coords is not None:
+            return coords
+    return None
 
 
 def _is_number(name: str) -> bool:

@@ -5,6 +5,7 @@ size and opens. ``inodes`` numbers them; ``filesystem`` keeps what is open.
 """
 
 import enum
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ class Entry(ABC):
         """Return the size in bytes.
 
         Raises:
-            NotFoundError: the entry is no longer there.
+            StaleError: the entry is no longer there.
         """
 
     def describe(self) -> str:
@@ -164,7 +165,7 @@ class File(Entry):
         """Return the content.
 
         Raises:
-            NotFoundError: the file is no longer there.
+            StaleError: the file is no longer there.
         """
 
     async def attribute(self, name: str) -> bytes | None:
@@ -202,6 +203,25 @@ class FixedListing(Listing):
     async def items(self, start: int, stop: int) -> Sequence[tuple[str, Entry, int]]:
         """Return a piece of the listing."""
         return [(name, entry, await entry.size()) for name, entry in self._items[start:stop]]
+
+
+class ChainedListing(Listing):
+    """Several listings one behind the other."""
+
+    def __init__(self, parts: Sequence[Listing]) -> None:
+        self._parts = parts
+        self._starts = [0, *itertools.accumulate(len(part) for part in parts)]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    async def items(self, start: int, stop: int) -> Sequence[tuple[str, Entry, int]]:
+        """Return a piece of the listing; it ends early where a part does."""
+        for number, part in enumerate(self._parts):
+            first, end = self._starts[number], self._starts[number + 1]
+            if start < end:
+                return await part.items(start - first, min(stop, end) - first)
+        return []
 
 
 class BytesContent(Content):

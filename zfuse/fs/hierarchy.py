@@ -1,7 +1,6 @@
 """The groups and arrays of a tree as directories with a zarr.json."""
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -9,10 +8,13 @@ import trio
 
 from zfuse.format.ids import NodeId
 from zfuse.format.snapshot import ArrayNode, Node
-from zfuse.fs.chunk_directory import ChunkDirectory, array_chunks
+from zfuse.fs.array_chunks import array_chunks
+from zfuse.fs.chunk_directory import ChunkLevel
+from zfuse.fs.chunk_file import ChunkFile
 from zfuse.fs.entry import (
     BytesContent,
     Caching,
+    ChainedListing,
     Content,
     Directory,
     Entry,
@@ -67,11 +69,15 @@ class NodeDirectory(Directory):
         if name == METADATA_NAME:
             node = view.node(self.path)
             return None if node is None else await self._metadata_file(node)
+        levels = self._chunk_levels(view)
+        chunk = await _chunk(levels, name)
+        if chunk is not None:
+            return chunk
         segment = self.decode(name, view)
         if segment is not None and view.is_directory(join(self.path, segment)):
             return NodeDirectory.now_at(self.tree, join(self.path, segment), self.nursery)
-        for chunks in self._chunk_directories(view):
-            found = await chunks.lookup(name)
+        for level in levels:
+            found = await level.way(name) or await level.odd(name)
             if found is not None:
                 return found
         return None
@@ -83,16 +89,16 @@ class NodeDirectory(Directory):
         node = view.node(self.path)
         if node is not None:
             items.append((METADATA_NAME, await self._metadata_file(node)))
+        levels = self._chunk_levels(view)
         for segment in view.children(self.path):
-            child = NodeDirectory.now_at(self.tree, join(self.path, segment), self.nursery)
-            items.append((self.encode(segment), child))
+            name = self.encode(segment)
+            if await _chunk(levels, name) is None:
+                child = NodeDirectory.now_at(self.tree, join(self.path, segment), self.nursery)
+                items.append((name, child))
         listings: list[Listing] = [FixedListing(items)]
         names = {name for name, _ in items}
-        for chunks in self._chunk_directories(view):
-            listing = await chunks.listing()
-            if len(listing):
-                # Names that a node has already are looked up as the node, and shown once.
-                listings.append(_Without(listing, names) if len(names) > 1 else listing)
+        for level in levels:
+            listings += await _chunk_listings(level, names)
         return listings[0] if len(listings) == 1 else ChainedListing(listings)
 
     def encode(self, segment: str) -> str:
@@ -115,20 +121,47 @@ class NodeDirectory(Directory):
         origin = provenance.of_metadata(node.id)
         return MetadataFile(self.tree, node.id, origin, node.path, node.user_data)
 
-    def _chunk_directories(self, view: HierarchyView) -> Iterator[ChunkDirectory]:
-        """Yield the chunk directories that this one is, as a rule none or that of its own array."""
+    def _chunk_levels(self, view: HierarchyView) -> list[ChunkLevel]:
+        """Return the arrays whose chunks may be shown here, as a rule none or the array here."""
+        found: list[ChunkLevel] = []
         segments = [] if self.path == "/" else self.path[1:].split("/")
         for cut in range(len(segments), -1, -1):
             node = view.node("/" + "/".join(segments[:cut]))
-            if not isinstance(node, ArrayNode):
-                continue
-            array = array_chunks(self.tree, view, node, self.nursery)
-            if array is None:
-                continue
-            below = segments[cut:]
-            prefix = array.names.find_directory(below)
-            if prefix is not None:
-                yield ChunkDirectory(array, len(below), prefix)
+            if isinstance(node, ArrayNode):
+                array = array_chunks(self.tree, view, node, self.nursery)
+                if array is not None:
+                    names = (encode_name(segment) for segment in segments[cut:])
+                    found.append(ChunkLevel(array, tuple(names)))
+        return found
+
+
+async def _chunk(levels: Sequence[ChunkLevel], name: str) -> ChunkFile | None:
+    """Return the chunk called *name*: it has the name, whatever else would like it.
+
+    A reader that found a directory in its place would take it for the fill value.
+    """
+    for level in levels:
+        chunk = await level.chunk(name)
+        if chunk is not None:
+            return chunk
+    return None
+
+
+async def _chunk_listings(level: ChunkLevel, taken: set[str]) -> list[Listing]:
+    """Return what *level* shows beside the names that are taken."""
+
+    async def is_taken(name: str) -> bool:
+        return name in taken or await level.shows(name)
+
+    listing = await level.listing()
+    odd = await level.odd_items(is_taken)
+    shown: list[Listing] = []
+    if len(listing):
+        # Names that a node has already are looked up as the node, and shown once.
+        shown.append(_Without(listing, taken) if taken - {METADATA_NAME} else listing)
+    if odd:
+        shown.append(FixedListing(odd))
+    return shown
 
 
 @dataclass(frozen=True)
@@ -174,25 +207,6 @@ class MetadataFile(File):
     def describe(self) -> str:
         """Return ref and path."""
         return f"{self.tree.ref}{join(self.path, METADATA_NAME)}"
-
-
-class ChainedListing(Listing):
-    """Several listings one behind the other."""
-
-    def __init__(self, parts: Sequence[Listing]) -> None:
-        self._parts = parts
-        self._starts = [0, *itertools.accumulate(len(part) for part in parts)]
-
-    def __len__(self) -> int:
-        return self._starts[-1]
-
-    async def items(self, start: int, stop: int) -> Sequence[tuple[str, Entry, int]]:
-        """Return a piece of the listing; it ends early where a part does."""
-        for number, part in enumerate(self._parts):
-            first, end = self._starts[number], self._starts[number + 1]
-            if start < end:
-                return await part.items(start - first, min(stop, end) - first)
-        return []
 
 
 class _Without(Listing):

@@ -7,18 +7,20 @@ chunk is computed from a *slot*, which stands for a group of entries, and an ind
     bit 63..40  slot, 0 for entries that are numbered one by one
     bit 39..0   index in the slot, or the number
 
-so that a million chunk files cost the kernel's memory, not ours.
+so that a million chunk files cost the kernel's memory, not ours. Slots are not used again
+either; should a mount live so long that they run out, chunks are numbered one by one.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-from zfuse.errors import NotFoundError
+from zfuse.errors import StaleError
 from zfuse.fs.entry import Entry, Inode, InodeGroup
 
 ROOT: Final = Inode(1)
 INDEX_BITS: Final = 40
 INDEX_LIMIT: Final = 1 << INDEX_BITS
+SLOT_LIMIT: Final = 1 << 64 - INDEX_BITS
 
 
 @dataclass(slots=True)
@@ -53,7 +55,9 @@ class InodeTable:
         place = entry.place
         if place is not None:
             group, index = place
-            return Inode(self.slot(group) << INDEX_BITS | index)
+            slot = self.slot(group)
+            if slot is not None:
+                return Inode(slot << INDEX_BITS | index)
         number = self._numbers.get(entry)
         if number is None:
             number = self._next
@@ -65,16 +69,20 @@ class InodeTable:
     def known_number(self, entry: Entry) -> Inode | None:
         """Return the inode of *entry* if it may be known to the kernel."""
         place = entry.place
-        if place is not None:
-            slot = self._slot_numbers.get(place[0])
-            return None if slot is None else Inode(slot << INDEX_BITS | place[1])
+        if place is not None and (slot := self._slot_numbers.get(place[0])) is not None:
+            return Inode(slot << INDEX_BITS | place[1])
         number = self._numbers.get(entry)
         return None if number is None else Inode(number)
 
-    def slot(self, group: InodeGroup) -> int:
-        """Return the slot of *group*, which becomes the one to ask for the slot's entries."""
+    def slot(self, group: InodeGroup) -> int | None:
+        """Return the slot of *group*, which becomes the one to ask for the slot's entries.
+
+        None if it has none, and there is none left.
+        """
         number = self._slot_numbers.get(group)
         if number is None:
+            if self._next_slot == SLOT_LIMIT:
+                return None
             number = self._next_slot
             self._next_slot += 1
             self._slots[number] = _Slot(group)
@@ -89,14 +97,14 @@ class InodeTable:
         """Return what *inode* stands for.
 
         Raises:
-            NotFoundError: nothing the kernel should still know of.
+            StaleError: nothing the kernel should still know of.
         """
         try:
             if inode < INDEX_LIMIT:
                 return self._known[inode].entry
             slot = self._slots[inode >> INDEX_BITS]
         except KeyError:
-            raise NotFoundError(f"inode {inode} was forgotten") from None
+            raise StaleError(f"inode {inode} was forgotten") from None
         return slot.group.entry_at(inode & (INDEX_LIMIT - 1))
 
     def remember(self, inode: Inode) -> None:

@@ -4,18 +4,22 @@ The kernel keeps names and their inodes for ever, so each of these has to be tak
 Too many is no error, too few would show old bytes under a new snapshot.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import trio
 
 from zfuse.format.ids import NodeId, SnapshotId
 from zfuse.format.snapshot import ArrayNode, Node
-from zfuse.fs.chunk_directory import ArrayChunks, ChunkDirectory, array_chunks
+from zfuse.fs.array_chunks import ArrayChunks, array_chunks
+from zfuse.fs.chunk_directory import ChunkDirectory
 from zfuse.fs.entry import Directory
 from zfuse.fs.hierarchy import METADATA_NAME, NodeDirectory
 from zfuse.fs.tree import Tree, Version
+from zfuse.repo.chunks import covers
 from zfuse.repo.provenance import Provenance
 from zfuse.repo.view import HierarchyView
 
@@ -87,19 +91,26 @@ class _Move:
         now = array_chunks(self._tree, self._new.view, after, self._nursery)
         if was is None:
             return
+        if now == was and before.manifests == after.manifests and before.shape == after.shape:
+            return
         changed = None
         if now == was and not _shrank(before, after):  # no log names the chunks that fell off
-            old_id = self._old.snapshot.id
+            old_id = self._tree.snapshot_id
             changed = changed_since(self._new.provenance, old_id, before.id, was.rank)
         if changed is None:
             await self._renew(before.path)
             return
-        for coords in changed:
-            directory = self._chunk_directory(was, coords)
+        for coords in changed.tolist():
+            directory = self._chunk_directory(was, was.names.depth, coords)
             self.found.names.append((directory, was.names.leaf_name(coords)))
+        if not after.manifests and was.names.depth:
+            self.found.names.append((self._node(was.path), was.names.directory_name(1, ())))
+        for prefix in changed_wholly(was, changed):
+            level = was.names.level_of(len(prefix))
+            directory = self._chunk_directory(was, level - 1, prefix[:-1])
+            self.found.names.append((directory, was.names.directory_name(level, prefix)))
 
-    def _chunk_directory(self, array: ArrayChunks, coords: list[int]) -> Directory:
-        level = array.names.depth
+    def _chunk_directory(self, array: ArrayChunks, level: int, coords: Sequence[int]) -> Directory:
         if level == 0:
             return self._node(array.path)
         return ChunkDirectory(array, level, tuple(coords[: array.names.known(level)]))
@@ -135,10 +146,11 @@ def _shrank(before: ArrayNode, after: ArrayNode) -> bool:
 
 def changed_since(
     provenance: Provenance, since: SnapshotId, node_id: NodeId, rank: int
-) -> list[list[int]] | None:
-    """Return the indices of the chunks of a node that changed after the snapshot *since*.
+) -> npt.NDArray[np.uint32] | None:
+    """Return the indices (n, rank) of the chunks of a node that changed after *since*, sorted.
 
-    None if that is not known, because *since* is no near ancestor, or if it is too many.
+    None if that is not known, because *since* is no near ancestor, or if it is too many, or
+    if some have another rank: these give way to the others, so more changes than they do.
     """
     positions = [o.snapshot_id for o in provenance.origins]
     if since not in positions:
@@ -147,12 +159,33 @@ def changed_since(
         coords
         for _, change in provenance.changes[: positions.index(since)]
         for coords in change.updated_chunks.get(node_id, ())
-        if coords.shape[1] == rank
     ]
-    if not pieces:
-        return []
-    distinct = np.unique(np.concatenate(pieces), axis=0)
-    if len(distinct) > ONE_BY_ONE_MAX:
+    if any(coords.shape[1] != rank for coords in pieces):
         return None
-    indices: list[list[int]] = distinct.tolist()
-    return indices
+    if not pieces:
+        return np.empty((0, rank), np.uint32)
+    distinct = np.unique(np.concatenate(pieces), axis=0)
+    return None if len(distinct) > ONE_BY_ONE_MAX else distinct
+
+
+def changed_wholly(
+    array: ArrayChunks, changed: npt.NDArray[np.uint32]
+) -> Iterator[tuple[int, ...]]:
+    """Yield the beginnings of indices under which every chunk is among the *changed*.
+
+    These directories may be new or gone. Nothing is loaded to find out; where it would have
+    to be, they count as changed.
+    """
+    references, unknown = array.tree.chunks.cached(array.node, array.rank)
+    existed = np.zeros(len(changed), np.bool_)
+    for known in references:
+        existed |= known.find_many(changed) >= 0
+    for length in range(1, array.names.known(array.names.depth) + 1):
+        prefixes, where = np.unique(changed[:, :length], axis=0, return_inverse=True)
+        counts = np.bincount(where.reshape(-1), weights=existed, minlength=len(prefixes))
+        for prefix, count in zip(prefixes.tolist(), counts.tolist(), strict=True):
+            rows = (known.rows_under(prefix) for known in references)
+            if count == sum(stop - start for start, stop in rows) or any(
+                covers(manifest, prefix) for manifest in unknown
+            ):
+                yield tuple(prefix)

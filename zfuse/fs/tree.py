@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from zfuse.cache.single_flight import SingleFlight
-from zfuse.errors import NotFoundError
 from zfuse.format.ids import SnapshotId
 from zfuse.fs.entry import Caching
 from zfuse.repo.chunks import ChunkIndex
@@ -19,13 +18,9 @@ from zfuse.repo.view import HierarchyView
 class Version:
     """What a tree shows at one moment."""
 
+    snapshot_id: SnapshotId
     view: HierarchyView
     provenance: Provenance
-
-    @property
-    def snapshot_id(self) -> SnapshotId:
-        """The snapshot shown."""
-        return self.view.snapshot.id
 
 
 class Tree:
@@ -92,13 +87,13 @@ class Tree:
             snapshot_id = self.snapshot_id
             view, provenance = await self.view(), await self.provenance()
             if snapshot_id == self.snapshot_id:
-                return Version(view, provenance)
+                return Version(snapshot_id, view, provenance)
 
     async def prepare(self, snapshot_id: SnapshotId) -> Version:
         """Load what showing *snapshot_id* takes, without showing it yet."""
         view = await self.repository.assets.fetch_hierarchy(snapshot_id)
         provenance = await trace(self.repository, snapshot_id, self._provenance)
-        return Version(view, provenance)
+        return Version(snapshot_id, view, provenance)
 
     def incarnation(self, path: str) -> int:
         """Return which of the directories that *path* has named in this mount it names now.
@@ -144,18 +139,26 @@ class Trees:
         return tree
 
     def moved(self) -> list[tuple[Tree, SnapshotId | None]]:
-        """Return the branch trees whose branch points elsewhere now, None if it is gone."""
+        """Return the trees whose ref points elsewhere now, None if it is gone."""
         found: list[tuple[Tree, SnapshotId | None]] = []
         for ref, tree in list(self._trees.items()):
-            if ref.kind is not RefKind.BRANCH:
-                continue
-            try:
-                tip: SnapshotId | None = self.repository.lookup_branch(ref.name)
-            except NotFoundError:
-                tip = None
-            if tip != tree.snapshot_id:
-                found.append((tree, tip))
+            target = self._target(ref, tree)
+            if target != tree.snapshot_id:
+                found.append((tree, target))
         return found
+
+    def _target(self, ref: Ref, tree: Tree) -> SnapshotId | None:
+        match ref.kind:
+            case RefKind.BRANCH:
+                return self.repository.branches.get(ref.name)
+            case RefKind.TAG:
+                return tree.snapshot_id if ref.name in self.repository.tags else None
+            case RefKind.SNAPSHOT:
+                info = self.repository.state.info
+                known = info is None or tree.snapshot_id in info.snapshots
+                return tree.snapshot_id if known else None
+            case RefKind.TIME:
+                return tree.snapshot_id
 
     def drop(self, tree: Tree) -> None:
         """Stop giving out *tree*; who holds it may go on using it."""

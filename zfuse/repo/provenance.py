@@ -35,6 +35,7 @@ MAX_KEPT_LOGS: Final = 1000
 
 MAX_LOG_BYTES: Final = 64 << 20
 _AT_ONCE: Final = 16
+_SCALAR: Final = b"-"  # the key of an index without numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,14 @@ class Provenance:
 
     def of_chunk(self, node_id: NodeId, coords: Sequence[int]) -> Origin:
         """Return which snapshot brought the chunk at *coords*."""
-        index = self.of_chunks(node_id, np.asarray([coords], dtype=np.uint32))
-        return self.origins[-1] if index is None else self.origins[index[0]]
+        key = b"".join(number.to_bytes(4) for number in coords) if coords else _SCALAR
+        for number, by_rank in self._chunk_changes(node_id):
+            touched = by_rank.get(len(coords))
+            if touched is not None:
+                position = int(touched.searchsorted(np.array(key, touched.dtype)))
+                if position < len(touched) and touched[position] == key.rstrip(b"\0"):
+                    return self.origins[number]
+        return self.origins[-1]
 
     def of_chunks(
         self, node_id: NodeId, coords: npt.NDArray[np.uint32]
@@ -208,7 +215,7 @@ def _keys(coords: npt.NDArray[np.uint32]) -> npt.NDArray[np.bytes_]:
     """Return one fixed-width byte string per row of *coords*, in the same order."""
     rank = coords.shape[1]
     if rank == 0:
-        return np.full(len(coords), b"-", dtype="S1")
+        return np.full(len(coords), _SCALAR)
     return np.ascontiguousarray(coords, dtype=">u4").view(f"S{4 * rank}").reshape(-1)
 
 

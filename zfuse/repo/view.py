@@ -26,13 +26,13 @@ class HierarchyView:
         self._children: dict[str, dict[str, None]] = {"/": {}}
         self._metadata: dict[str, ArrayMetadata | None] = {}
         for node in snapshot.nodes:
-            if _is_canonical(node.path):
+            if _is_absolute(node.path):
                 self._add(node)
             else:
                 # No key of the official store leads to such a node either.
-                self._hide(node.path, "its path is not canonical")
+                self._hide(node.path, "its path is not absolute")
         for path in [p for p in self._children if isinstance(self.nodes.get(p), ArrayNode)]:
-            self._find_hidden_chunks(path)
+            self._find_hidden_nodes(path)
         self.nbytes = 200 * (len(self.nodes) + len(self._children)) + snapshot.nbytes
 
     def _add(self, node: Node) -> None:
@@ -51,18 +51,24 @@ class HierarchyView:
         log.warning("%s is not shown: %s", path, reason)
         self.not_shown.append((path, reason))
 
-    def _find_hidden_chunks(self, path: str) -> None:
-        """Note which chunk files of an array have nodes in their place."""
+    def _find_hidden_nodes(self, path: str) -> None:
+        """Note which directories below an array give way to its chunks.
+
+        A reader that found a directory under a chunk's name would take it for the fill value.
+        """
         array = self.nodes[path]
         metadata = self.metadata(array) if isinstance(array, ArrayNode) else None
         if metadata is None or metadata.chunk_key_encoding is None:
             return
-        start = path.rstrip("/") + "/"
         rank = len(metadata.shape)
-        for other in self.nodes:
-            below = other.removeprefix(start)
-            if below != other and metadata.chunk_key_encoding.decode(below, rank) is not None:
-                self._hide(path, f"the node {other} takes the name of the chunk {below}")
+        start = len(join(path, ""))
+        pending = [path]
+        while pending:
+            above = pending.pop()
+            for other in [join(above, name) for name in self.children(above)]:
+                if metadata.chunk_key_encoding.decode(other[start:], rank) is not None:
+                    self._hide(other, f"a chunk of {path} has its name, where that is written")
+                pending.append(other)
 
     def node(self, path: str) -> Node | None:
         """Return the node at *path*, None for an implicit group or nothing."""
@@ -103,8 +109,5 @@ def join(path: str, name: str) -> str:
     return f"/{name}" if path == "/" else f"{path}/{name}"
 
 
-def _is_canonical(path: str) -> bool:
-    if path == "/":
-        return True
-    first, *segments = path.split("/")
-    return first == "" and not any(segment in {"", ".", ".."} for segment in segments)
+def _is_absolute(path: str) -> bool:
+    return path.startswith("/") and not path.startswith("//")
