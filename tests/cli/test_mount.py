@@ -184,6 +184,19 @@ def test_a_daemon_that_was_killed_is_seen_and_cleared_away(zfuse, repository, di
     assert os.listdir(directory) == []
 
 
+def test_a_daemon_that_hangs_can_be_got_rid_of(zfuse, repository, directory):
+    pid = zfuse("mount", "-d", repository, directory, "--json").json["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        outcome = zfuse("umount", "--force", directory, "--json")
+        assert outcome.json == {"mountpoint": str(directory), "pid": pid, "daemon_ended": False}
+        assert f"kill {pid}" in outcome.err
+        assert os.listdir(directory) == []
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert wait_for_end(pid, 20)
+
+
 def test_list_tells_repository_ref_and_daemon(zfuse, mount, repository):
     rows = [r for r in zfuse("list", "--json").json_lines if r["mountpoint"] == str(mount)]
     (row,) = rows

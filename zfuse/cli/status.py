@@ -1,11 +1,15 @@
 """``zfuse status``."""
 
 from pathlib import Path
+from typing import Final
 
 import click
 
 from zfuse.cli import output
-from zfuse.daemon.control import call
+from zfuse.daemon.control import call_mount
+from zfuse.daemon.mountinfo import find_mount
+
+_ASK_S: Final = 10.0
 
 
 @click.command(epilog="Example: zfuse status /mnt/repo --json | jq .trees")
@@ -16,7 +20,7 @@ def command(*, path: str | None, as_json: bool) -> None:
 
     PATH is anything inside the mount, by default the current directory.
     """
-    status = call(Path(path or "."), "status")
+    status = call_mount(find_mount(Path(path or ".")), "status", timeout_s=_ASK_S)
     if as_json:
         output.print_json(status)
         return

@@ -18,6 +18,7 @@ from zfuse.repo.ref import Ref, RefKind, parse_ref, resolve
 from zfuse.repo.repository import Repository
 from zfuse.repo.view import HierarchyView, join
 
+_ASK_S: Final = 10.0
 MAIN: Final = Ref(RefKind.BRANCH, "main")
 
 
@@ -96,7 +97,7 @@ def find_target(text: str | None, flags: Mapping[str, Any]) -> Target:
         if text is None:
             raise
         return Target(str(path.absolute()), layer)
-    settings = call_mount(mount, "config")
+    settings = call_mount(mount, "config", timeout_s=_ASK_S)
     inside = path.absolute().relative_to(mount.path).parts
     ref = (
         Ref(RefKind(settings["ref"]["kind"]), settings["ref"]["name"]) if settings["ref"] else None

@@ -1,18 +1,18 @@
 """``zfuse umount``."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Final
 
 import click
 
 from zfuse.cli import output
-from zfuse.daemon.control import call_mount
 from zfuse.daemon.settings import mount_file
-from zfuse.daemon.unmount import mount_at, unmount, wait_for_end
-from zfuse.errors import BusyError, InvalidInputError, NotMountedError
+from zfuse.daemon.unmount import daemon_of, mount_at, unmount, wait_for_end
+from zfuse.errors import BusyError, InvalidInputError
 
-_ASK_S: Final = 5.0
+_BRIEFLY_S: Final = 1.0
 _PATIENCE_S: Final = 30.0
 
 
@@ -35,16 +35,15 @@ def command(*, directory: str | None, name: str | None, force: bool, as_json: bo
             raise InvalidInputError("say which mount to end: zfuse umount DIR")
         directory = str(mount_file(name)["mountpoint"])
     mount = mount_at(Path(directory))
-    try:
-        pid = call_mount(mount, "status", timeout_s=_ASK_S)["pid"]
-    except NotMountedError:
-        pid = None  # the daemon is gone; what it left is taken away
+    pid = daemon_of(mount)
     os.chdir("/")  # this process shall not be what keeps the mount busy
     unmount(mount, lazy=force)
-    ended = pid is None or wait_for_end(pid, _PATIENCE_S if not force else 1.0)
-    if not ended and not force:
-        raise BusyError(
-            f"{mount.path} is unmounted, but its daemon (pid {pid}) goes on; see its log"
-        )
+    # Detached, the mount lives on for who uses it, and so does its daemon.
+    ended = pid is None or wait_for_end(pid, _BRIEFLY_S if force else _PATIENCE_S)
+    if not ended:
+        message = f"{mount.path} is unmounted, but its daemon (pid {pid}) goes on"
+        if not force:
+            raise BusyError(f"{message}; see its log, or: kill {pid}")
+        print(f"zfuse: {message} until nobody uses it; to end it: kill {pid}", file=sys.stderr)
     if as_json:
         output.print_json({"mountpoint": str(mount.path), "pid": pid, "daemon_ended": ended})

@@ -3,12 +3,18 @@
 import os
 import select
 import shutil
+import socket
+import struct
 import subprocess
 from pathlib import Path
+from typing import Final
 
+from zfuse.daemon.control import socket_path
 from zfuse.daemon.mountinfo import MountPoint, all_mounts, zfuse_mounts
 from zfuse.daemon.users import users_of
 from zfuse.errors import BusyError, NotAllowedError, NotMountedError, ZfuseError
+
+_CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid
 
 
 def mount_at(directory: Path) -> MountPoint:
@@ -23,6 +29,18 @@ def mount_at(directory: Path) -> MountPoint:
         if mount.path in wanted:
             return mount
     raise NotMountedError(f"nothing of zfuse is mounted at {directory}; zfuse list shows what is")
+
+
+def daemon_of(mount: MountPoint) -> int | None:
+    """Return the process that serves *mount*, also where it hangs; None if it is gone."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+        try:
+            link.connect(str(socket_path(mount)))
+        except OSError:
+            return None
+        # unix(7): of a connection to a listener these are those of who called listen().
+        raw = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(raw)[0])
 
 
 def unmount(mount: MountPoint, *, lazy: bool) -> None:
