@@ -1,8 +1,8 @@
 """A pytest plugin for tests that hang on a mount; scripts/test loads it.
 
 A system call that waits for a FUSE daemon is beyond pytest-timeout: no Python code runs until
-it returns. After HANG_SECONDS of one test this aborts the zfuse mounts below the run's
-temporary directory, so that the call fails with ENOTCONN and the test with it, and the run
+it returns. After --hang-seconds of one test this aborts the zfuse mounts below the run's
+temporary directory, so that the call fails (ECONNABORTED) and the test with it, and the run
 goes on.
 """
 
@@ -12,12 +12,16 @@ from pathlib import Path
 
 import pytest
 
-HANG_SECONDS = 240.0
+
+def pytest_addoption(parser):
+    parser.addoption("--hang-seconds", type=float, default=240.0)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    timer = threading.Timer(HANG_SECONDS, abort_mounts, [item.config, item.nodeid])
+    timer = threading.Timer(
+        item.config.getoption("--hang-seconds"), abort_mounts, [item.config, item.nodeid]
+    )
     timer.daemon = True
     timer.start()
     try:
