@@ -7,7 +7,9 @@ anonymous S3, and with --s3 SeaweedFS too. They take turns, each in fresh proces
   warm   the same once more, in another fresh process
   again  the median of three further reads in that process
 
-Opening the repository is not counted for either.
+Opening the repository is not counted for either. The rows "plain directory" are the same
+readers on a copy in a local directory: what zarr-python can take from any file system here, and
+so the most that a mount could give it.
 """
 
 import argparse
@@ -75,15 +77,20 @@ class Server:
 
 
 def make(storage: icechunk.Storage, chunks: int) -> None:
-    """Write an array of random bytes."""
+    """Make a repository with an array of random bytes."""
     repo = icechunk.Repository.create(storage)
     session = repo.writable_session("main")
+    write(session.store, chunks)
+    session.commit("random bytes")
+
+
+def write(store: zarr.abc.store.Store, chunks: int) -> None:
+    """Write the array."""
     array = zarr.create_array(
-        session.store, name="a", shape=(chunks * CHUNK,), chunks=(CHUNK,), dtype="u1",
+        store, name="a", shape=(chunks * CHUNK,), chunks=(CHUNK,), dtype="u1",
         compressors=None,
     )  # fmt: skip
     array[...] = np.random.default_rng(1).integers(0, 256, chunks * CHUNK, dtype="u1")
-    session.commit("random bytes")
 
 
 def read(store: zarr.abc.store.Store) -> dict[str, float]:
@@ -131,7 +138,8 @@ def compare(server: Server, chosen: argparse.Namespace, work: Path) -> list[dict
             mounted = read_mounted(server, chosen, work)
         if mounted["sum"] != found["sum"]:
             raise SystemExit("the mount and icechunk read different values")
-        rounds.append(_figures(mounted, found, chosen.chunks))
+        plain = read_twice(chosen, "--directory", str(work / "plain"))
+        rounds.append(_figures(mounted, found, plain, chosen.chunks))
     return rounds
 
 
@@ -147,14 +155,16 @@ def read_mounted(server: Server, chosen: argparse.Namespace, work: Path) -> dict
 
 
 def _figures(
-    mounted: dict[str, float], official: dict[str, float], chunks: int
+    mounted: dict[str, float], official: dict[str, float], plain: dict[str, float], chunks: int
 ) -> dict[str, float]:
     megabytes = chunks * CHUNK / 1e6
     found = {}
     for end in WANTED:
         found[f"{end} icechunk (MB/s)"] = megabytes / official[end]
         found[f"{end} zfuse (MB/s)"] = megabytes / mounted[end]
+        found[f"{end} plain directory (MB/s)"] = megabytes / plain[end]
         found[f"{end} zfuse / icechunk"] = official[end] / mounted[end]
+        found[f"{end} zfuse / plain directory"] = plain[end] / mounted[end]
     return found | {"daemon memory (MB)": mounted["memory"], "daemon CPU (s)": mounted["cpu"]}
 
 
@@ -196,6 +206,7 @@ def run(chosen: argparse.Namespace) -> Iterator[tuple[str, list[dict[str, float]
         root = work / "www"
         (root / "bench").mkdir(parents=True)
         make(icechunk.local_filesystem_storage(str(root / "bench" / "repository")), chosen.chunks)
+        write(LocalStore(work / "plain"), chosen.chunks)
         (work / "nginx").mkdir()
         with serve_directory(root, work / "nginx") as nginx:
             server = Server(nginx.url, "bench", "repository")

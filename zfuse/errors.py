@@ -33,6 +33,8 @@ read them. A message is one line that says what is wrong and what to do next.
 
 import errno
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -205,3 +207,12 @@ class MissingObjectError(CorruptionError):
 
 class ChunkModifiedError(CorruptionError):
     """The file that a virtual chunk points into changed after it was referenced."""
+
+
+@contextmanager
+def corruption_of(what: str) -> Iterator[None]:
+    """Name *what* in front of every CorruptionError that the block raises."""
+    try:
+        yield
+    except CorruptionError as exc:
+        raise CorruptionError(f"{what} is damaged: {exc}; restore it from a copy") from exc

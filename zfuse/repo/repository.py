@@ -16,6 +16,7 @@ from zfuse.errors import (
     NotFoundError,
     ObjectNotFoundError,
     RepositoryNotFoundError,
+    corruption_of,
 )
 from zfuse.format.config import RepositoryConfig
 from zfuse.format.ids import SnapshotId
@@ -250,8 +251,9 @@ async def fetch_state(storage: Storage) -> RepositoryState:
         blob = await storage.get(REPO_INFO_KEY)
     except ObjectNotFoundError:
         return await _fetch_state_v1(storage, fetched_at)
-    info = RepoInfo.decode(blob.data)
-    config = RepositoryConfig.from_values(info.config)
+    with corruption_of(f"{storage.url}/{REPO_INFO_KEY}"):
+        info = RepoInfo.decode(blob.data)
+        config = RepositoryConfig.from_values(info.config)
     return RepositoryState(2, info.branches, info.tags, config, info, fetched_at)
 
 
@@ -265,7 +267,8 @@ async def _fetch_state_v1(storage: Storage, fetched_at: int) -> RepositoryState:
         ) from None
     refs = await fetch_refs(storage, encoded_names="://" not in storage.url)
     try:
-        config = RepositoryConfig.from_yaml((await storage.get(CONFIG_KEY_V1)).data)
+        with corruption_of(f"{storage.url}/{CONFIG_KEY_V1}"):
+            config = RepositoryConfig.from_yaml((await storage.get(CONFIG_KEY_V1)).data)
     except ObjectNotFoundError:
         config = RepositoryConfig()
     return RepositoryState(1, refs.branches, refs.tags, config, None, fetched_at)
