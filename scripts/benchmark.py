@@ -58,7 +58,8 @@ class Daemon:
             if self.process.poll() is not None:
                 break
             time.sleep(0.001)
-        sys.exit(f"the mount did not show {path}; the lines above may say why")
+        log = self.directory.with_suffix(".log").read_text()
+        sys.exit(f"the mount did not show {path}: {log}")
 
 
 @contextlib.contextmanager
@@ -68,16 +69,19 @@ def mount(
     """Mount *url* at the new *directory* as long as the block runs; *env* adds variables."""
     directory.mkdir()
     command = [sys.executable, "-m", "zfuse", "mount", "--log-level", "warning"]
+    log = directory.with_suffix(".log")
     started = time.perf_counter()
-    process = subprocess.Popen(
-        [*command, *options, url, str(directory)],
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, **(env or {})},
-    )
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [*command, *options, url, str(directory)],
+            stdin=subprocess.DEVNULL,
+            stderr=out,
+            env={**os.environ, **(env or {})},
+        )
     try:
         yield Daemon(process, directory, started)
     finally:
-        end(directory, process)
+        end(directory, process, log)
         directory.rmdir()
 
 
