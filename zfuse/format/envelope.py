@@ -7,6 +7,7 @@ Frame format: RFC 8878, sections 3.1.1 (frames) and 3.1.1.2 (blocks).
 """
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Final, Self
 
 import zstandard
@@ -23,6 +24,11 @@ _ALWAYS_FINE: Final = 64 << 20
 
 Files of real repositories unpack to 3 to 15 times their size; zstd bombs reach 30,000.
 """
+
+WRITER: Final = f"zfuse-{version('zfuse')}"
+"""What files say that wrote them; official readers cut it in two at the dash."""
+
+DEFAULT_LEVEL: Final = 3
 
 _MAX_BLOCK: Final = 128 * 1024
 _RAW, _RLE, _COMPRESSED = 0, 1, 2
@@ -50,6 +56,17 @@ class Envelope:
         if header.compression is not Compression.ZSTD:
             raise CorruptionError("the file is not compressed, but the format demands zstd")
         return cls(header, _decompress(memoryview(data)[HEADER_SIZE:]))
+
+
+def encode(
+    file_type: FileType, spec_version: int, payload: bytes, *, level: int = DEFAULT_LEVEL
+) -> bytes:
+    """Return the file that holds *payload*, compressed with zstd at *level*.
+
+    The frame says how long its content is, which official readers need to be fast.
+    """
+    header = FileHeader(file_type, Compression.ZSTD, spec_version, WRITER)
+    return header.encode() + zstandard.ZstdCompressor(level=level).compress(payload)
 
 
 def _decompress(frame: memoryview) -> bytes:

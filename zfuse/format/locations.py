@@ -16,19 +16,24 @@ _ZSTD_WITH_DICTIONARY: Final = 1
 
 
 class LocationDecompressor:
-    """Unpacks the locations of one manifest, each a zstd frame that needs the dictionary."""
+    """Unpacks the locations of one manifest, each a zstd frame that needs the dictionary.
 
-    __slots__ = ("_decompressor", "_lock")
+    ``dictionary`` is None where the manifest has none that is sound.
+    """
+
+    __slots__ = ("_decompressor", "_lock", "dictionary")
 
     def __init__(self, algorithm: int, dictionary: bytes | None) -> None:
         self._lock = Lock()  # a ZstdDecompressor serves one thread at a time
         self._decompressor = None
+        self.dictionary: bytes | None = None
         if algorithm == _ZSTD_WITH_DICTIONARY and dictionary is not None:
             # The locations may be beyond help then, what else the manifest holds is not.
             with suppress(zstandard.ZstdError):
                 self._decompressor = zstandard.ZstdDecompressor(
                     zstandard.ZstdCompressionDict(dictionary)
                 )
+                self.dictionary = dictionary
 
     def decompress(self, frame: bytes) -> str:
         """Return the location that *frame* holds.

@@ -19,15 +19,21 @@ from zfuse.format.ids import ChunkId, ManifestId, NodeId
 from zfuse.format.index_keys import IndexKeys
 from zfuse.format.indexed_tables import ROW_COST, IndexedTables
 from zfuse.format.locations import LocationDecompressor
+from zfuse.format.ref_slots import (
+    CHUNK_ID,
+    COMPRESSED_LOCATION,
+    ETAG,
+    INLINE,
+    LAST_MODIFIED,
+    LENGTH,
+    LOCATION,
+    OFFSET,
+)
 
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 
 _MAX_OBJECT: Final = 2**63 - 1
-
-# the fields of ChunkRef behind the index
-_INLINE, _OFFSET, _LENGTH, _CHUNK_ID = range(1, 5)
-_LOCATION, _ETAG, _LAST_MODIFIED, _COMPRESSED_LOCATION = range(5, 9)
 
 _KEY_SIZE: Final = 8
 _EAGER_ROWS: Final = 4096
@@ -81,13 +87,13 @@ class ArrayManifest:
         The size of a damaged reference is given as 0; ``ref`` says what is wrong with it.
         """
         rows = TableRows(self._raw, self._tables[start:stop].astype(np.int64))
-        _, inline = self._raw.vectors(rows.field(_INLINE, 4), 1)
-        lengths = self._raw.u64(rows.field(_LENGTH, 8))
+        _, inline = self._raw.vectors(rows.field(INLINE, 4), 1)
+        lengths = self._raw.u64(rows.field(LENGTH, 8))
         lengths = np.where(lengths <= _MAX_OBJECT, lengths, np.uint64(0))
         elsewhere = (
-            (rows.field(_CHUNK_ID, 12, 1) > 0)
-            | (rows.field(_COMPRESSED_LOCATION, 4) > 0)
-            | (rows.field(_LOCATION, 4) > 0)
+            (rows.field(CHUNK_ID, 12, 1) > 0)
+            | (rows.field(COMPRESSED_LOCATION, 4) > 0)
+            | (rows.field(LOCATION, 4) > 0)
         )
         return np.where(elsewhere, lengths, inline.astype(np.uint64))
 
@@ -98,28 +104,37 @@ class ArrayManifest:
             CorruptionError: this reference is damaged; the others may be sound.
         """
         table = FlatBuffer(self._data).table_at(int(self._tables[row]))
-        offset, size = table.u64(_OFFSET), table.u64(_LENGTH)
+        offset, size = table.u64(OFFSET), table.u64(LENGTH)
         if offset + size > _MAX_OBJECT:
             raise CorruptionError(f"a chunk is said to be {size} bytes at {offset}")
-        chunk_id = table.struct(_CHUNK_ID, 12)
+        chunk_id = table.struct(CHUNK_ID, 12)
         if chunk_id is not None:
             return NativeRef(ChunkId(chunk_id), offset, size)
         location = self._location(table)
         if location is not None:
-            etag = table.string(_ETAG)
-            modified = table.u32(_LAST_MODIFIED) or None
+            etag = table.string(ETAG)
+            modified = table.u32(LAST_MODIFIED) or None
             # Official writers store one of the two, official readers heed the etag alone.
             return VirtualRef(location, offset, size, etag, modified if etag is None else None)
-        data = table.byte_vector(_INLINE)
+        data = table.byte_vector(INLINE)
         if data is None:
             raise CorruptionError("a reference says nowhere where its chunk is")
         return InlineRef(data)
 
+    def tables(self) -> tuple[bytes, U32]:
+        """Return the flatbuffer, and by row where in it the table of a reference is."""
+        return self._data, self._tables
+
+    @property
+    def locations(self) -> LocationDecompressor:
+        """What unpacks the compressed locations."""
+        return self._locations
+
     def _location(self, table: Table) -> str | None:
-        compressed = table.byte_vector(_COMPRESSED_LOCATION)
+        compressed = table.byte_vector(COMPRESSED_LOCATION)
         if compressed is not None:
             return self._locations.decompress(compressed)
-        return table.string(_LOCATION)
+        return table.string(LOCATION)
 
 
 class Manifest:
@@ -128,7 +143,7 @@ class Manifest:
     ``nbytes`` is about what this object occupies in memory.
     """
 
-    __slots__ = ("_arrays", "_data", "_locations", "_rows", "_tables", "id", "nbytes")
+    __slots__ = ("_arrays", "_locations", "_rows", "_tables", "id", "nbytes")
 
     id: ManifestId
     nbytes: int
