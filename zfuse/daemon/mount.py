@@ -42,8 +42,11 @@ IDLE_WORKERS: Final = 32
 MAX_BACKGROUND: Final = 1024
 """Page-cache reads that the kernel keeps under way; its own 12 freeze the mount likewise."""
 
-READ_AHEAD: Final = 1 << 20
-"""Bytes that the kernel asks for at a time: the most that fits into one request."""
+READ_AHEAD: Final = 256 << 10
+"""Bytes that the kernel asks for at a time, and at most too many behind an inner chunk of a shard.
+
+With 1 MiB, two inner chunks would cost more than the 1 MiB that they may.
+"""
 
 _CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
 _DEVICES: Final = Path("/sys/class/bdi")

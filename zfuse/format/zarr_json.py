@@ -6,12 +6,15 @@ and chunk grid), so the rest may be anything and must not stand in the way of th
 """
 
 import json
+import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
 from zfuse.errors import CorruptionError
+from zfuse.format.shard_index import ShardLayout
 from zfuse.format.values import Json
 
 _MAX_CHUNKS: Final = 1 << 22
@@ -131,6 +134,7 @@ class ArrayMetadata:
     codecs: tuple[str, ...]
     dimension_names: tuple[str | None, ...] | None
     chunk_key_encoding: ChunkKeyEncoding | None
+    shard_layout: ShardLayout | None = None
 
     @property
     def is_sharded(self) -> bool:
@@ -154,15 +158,18 @@ class ArrayMetadata:
         shape = _lengths(document.get("shape"), "shape")
         grid, configuration = _named(document.get("chunk_grid"))
         codecs = _list(document.get("codecs"))
+        data_type = _named(document.get("data_type"))[0] or "unknown"
+        chunk_shape = _chunk_shape(configuration, shape) if grid == "regular" else None
         return cls(
             shape=shape,
-            data_type=_named(document.get("data_type"))[0] or "unknown",
-            chunk_shape=_chunk_shape(configuration, shape) if grid == "regular" else None,
+            data_type=data_type,
+            chunk_shape=chunk_shape,
             chunk_lengths=_chunk_lengths(configuration, shape) if grid == "rectilinear" else None,
             inner_chunk_shape=_inner_chunk_shape(codecs),
             codecs=tuple(name for name, _ in map(_named, codecs) if name is not None),
             dimension_names=_dimension_names(document.get("dimension_names")),
             chunk_key_encoding=_chunk_key_encoding(document.get("chunk_key_encoding", "default")),
+            shard_layout=_shard_layout(codecs, chunk_shape, _item_size(data_type)),
         )
 
 
@@ -251,6 +258,38 @@ def _inner_chunk_shape(codecs: Sequence[Json]) -> tuple[int, ...] | None:
         if name == "sharding_indexed":
             return _lengths(configuration.get("chunk_shape"), "inner chunk shape")
     return None
+
+
+def _shard_layout(
+    codecs: Sequence[Json], chunk_shape: tuple[int, ...] | None, item_size: int
+) -> ShardLayout | None:
+    """Return how shards are laid out, None where there are none."""
+    named = [_named(codec) for codec in codecs]
+    at = next((n for n, (name, _) in enumerate(named) if name == "sharding_indexed"), None)
+    if at is None:
+        return None
+    configuration = named[at][1]
+    inner = _lengths(configuration.get("chunk_shape"), "inner chunk shape")
+    inner_bytes = math.prod(inner) * item_size
+    index = [name for name, _ in map(_named, _list(configuration.get("index_codecs")))]
+    nested = any(_named(c)[0] == "sharding_indexed" for c in _list(configuration.get("codecs")))
+    # Behind codecs of the whole shard nothing is where the index says, and the inner chunks
+    # of nested shards are not read whole.
+    if at < len(named) - 1 or nested or index not in (["bytes"], ["bytes", "crc32c"]):
+        return ShardLayout(inner_bytes)
+    if chunk_shape is None or len(inner) != len(chunk_shape) or 0 in inner:
+        return ShardLayout(inner_bytes)
+    count = math.prod(outer // part for outer, part in zip(chunk_shape, inner, strict=True))
+    at_start = configuration.get("index_location") == "start"
+    return ShardLayout(inner_bytes, count, 4 * (len(index) - 1), at_start)
+
+
+def _item_size(data_type: str) -> int:
+    """Return about how many bytes an element takes."""
+    bits = re.fullmatch(r"[a-z]+(\d{1,4})", data_type)
+    if bits:
+        return max(int(bits[1]) // 8, 1)
+    return 1 if data_type == "bool" else 16
 
 
 def _dimension_names(value: Json) -> tuple[str | None, ...] | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from zfuse.format.ids import NodeId
+from zfuse.format.shard_index import ShardLayout
 from zfuse.format.snapshot import ArrayNode
 from zfuse.fs.chunk_names import ChunkNames
 from zfuse.fs.tree import Tree
@@ -34,7 +35,7 @@ class ArrayChunks:
     rank: int
     names: ChunkNames
     node: ArrayNode = field(compare=False)
-    is_shard: bool = field(compare=False)
+    shard_layout: ShardLayout | None = field(compare=False)
     nursery: trio.Nursery = field(compare=False)
 
     @property
@@ -85,6 +86,6 @@ def array_chunks(
         rank=rank,
         names=ChunkNames(metadata.chunk_key_encoding, rank),
         node=node,
-        is_shard=metadata.is_sharded,
+        shard_layout=metadata.shard_layout,
         nursery=nursery,
     )

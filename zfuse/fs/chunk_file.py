@@ -9,6 +9,7 @@ from zfuse.fs.array_chunks import ArrayChunks
 from zfuse.fs.content import ChunkContent
 from zfuse.fs.entry import Caching, Content, File, InodeGroup
 from zfuse.fs.inodes import INDEX_LIMIT
+from zfuse.fs.shard_content import WHOLE_SHARD_MAX, ShardContent
 from zfuse.repo.provenance import Origin
 
 
@@ -49,11 +50,14 @@ class ChunkFile(File):
 
     async def open(self) -> Content:
         """Return the chunk's bytes, pinned to its reference."""
-        ref = await self._ref()
+        return self._content(await self._ref())
+
+    def _content(self, ref: ChunkRef) -> ChunkContent | ShardContent:
         tree = self.array.tree
-        return ChunkContent(
-            tree.repository.assets, ref, self.array.nursery, is_shard=self.array.is_shard
-        )
+        assets, nursery = tree.repository.assets, self.array.nursery
+        if self.array.shard_layout is None or ref.size <= WHOLE_SHARD_MAX:
+            return ChunkContent(assets, ref, nursery)
+        return ShardContent(assets, ref, nursery, self.array.shard_layout)
 
     async def attribute(self, name: str) -> bytes | None:
         """Return what the reference says: kind, location, offset, length, object, cached, ..."""
@@ -63,7 +67,7 @@ class ChunkFile(File):
             "ref": str(self.array.tree.ref),
             "snapshot": str(self.array.tree.snapshot_id),
             "length": str(ref.size),
-            "cached": "1" if self.array.tree.repository.assets.holds_chunk(ref) else "0",
+            "cached": "1" if self._content(ref).is_cached else "0",
         }
         value = (shared | _reference_attributes(ref)).get(name)
         return None if value is None else value.encode()

@@ -1,9 +1,9 @@
 """The bytes of an open chunk file, fetched in pieces that suit how it is read.
 
 A chunk is read whole, so it is fetched whole, at open(2): the kernel then gets it in one
-piece, keeps it in its page cache, and further readers ask nobody. A shard holds many inner
-chunks of which a reader takes a few, so it is fetched in small blocks; a reader that goes
-through it in order gets ever longer pieces ahead of its position.
+piece, keeps it in its page cache, and further readers ask nobody. One too large for that is
+fetched in blocks, ever more of them ahead of a reader that goes through it in order. For
+shards see shard_content.
 """
 
 import contextlib
@@ -18,18 +18,9 @@ from zfuse.fs.entry import Content
 from zfuse.repo.asset_manager import AssetManager
 
 WHOLE_CHUNK_MAX: Final = 8 << 20
-WHOLE_SHARD_MAX: Final = 256 << 10
-SHARD_BLOCK: Final = 64 << 10
 LARGE_BLOCK: Final = 1 << 20
 FIRST_WINDOW: Final = 1 << 20
 LAST_WINDOW: Final = 8 << 20
-
-
-def block_size(size: int, *, is_shard: bool) -> int:
-    """Return the length of the pieces in which a chunk of *size* bytes is fetched."""
-    if size <= (WHOLE_SHARD_MAX if is_shard else WHOLE_CHUNK_MAX):
-        return max(size, 1)
-    return SHARD_BLOCK if is_shard else LARGE_BLOCK
 
 
 class ReadAhead:
@@ -47,10 +38,14 @@ class ReadAhead:
         self._window = FIRST_WINDOW
         self._asked = 0
 
+    def continues(self, offset: int, size: int) -> bool:
+        """Tell whether a read goes on where the last one ended."""
+        # The kernel reads ahead itself and sends such reads a little out of order.
+        return abs(offset - self._position) <= size
+
     def next(self, offset: int, size: int) -> ByteRange | None:
         """Return what to fetch in the background after a read, None for nothing."""
-        # The kernel reads ahead itself and sends such reads a little out of order.
-        in_order = abs(offset - self._position) <= size
+        in_order = self.continues(offset, size)
         self._in_order = self._in_order + size if in_order else 0
         stop = offset + size
         self._position = max(self._position, stop) if in_order else stop
@@ -68,23 +63,26 @@ class ReadAhead:
 
 
 class ChunkContent(Content):
-    """A chunk or shard, pinned to the reference that it had when it was opened."""
+    """A chunk, pinned to the reference that it had when it was opened."""
 
-    def __init__(
-        self, assets: AssetManager, ref: ChunkRef, nursery: trio.Nursery, *, is_shard: bool
-    ) -> None:
+    def __init__(self, assets: AssetManager, ref: ChunkRef, nursery: trio.Nursery) -> None:
         self._assets = assets
         self._ref = ref
         self._nursery = nursery
-        self._block = block_size(ref.size, is_shard=is_shard)
-        patience = 8 * SHARD_BLOCK if is_shard else 0
+        is_large = ref.size > WHOLE_CHUNK_MAX
+        self._block = LARGE_BLOCK if is_large else max(ref.size, 1)
         self._whole: bytes | None = None
-        self._ahead = ReadAhead(ref.size, patience) if self._block < ref.size else None
+        self._ahead = ReadAhead(ref.size, patience=0) if is_large else None
 
     @property
     def size(self) -> int:
         """Length in bytes."""
         return self._ref.size
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the start of it is in memory."""
+        return self._assets.holds(self._ref, ByteRange(0, 1), block=self._block)
 
     async def prepare(self) -> bytes | None:
         """Fetch and return the chunk if it is fetched in one piece anyway."""
