@@ -85,8 +85,8 @@ class FlatWriter:
 
     def vector(self, items: bytes, count: int, align: int = 4) -> int:
         """Write a vector of *count* numbers or structs of that alignment; return its place."""
-        self._append(items, self._aligned(len(items), max(align, 4)))
-        return self._append(_LENGTH.pack(count), self._size + 4)
+        first = self._aligned(len(items), max(align, 4))
+        return self._append(_LENGTH.pack(count) + items, first + 4)
 
     def offsets(self, places: Sequence[int]) -> int:
         """Write a vector of tables or strings, given by their places; return its place."""
@@ -102,6 +102,14 @@ class FlatWriter:
         """
         # Not copied: there may be gigabytes of it.
         return self._append(memoryview(words).cast("B"), self._aligned(words.nbytes, 8))
+
+    def part(self) -> bytes:
+        """Return all that is written, which begins with the last object, for ``embed``."""
+        return b"".join(reversed(self._pieces))
+
+    def embed(self, part: bytes) -> int:
+        """Write what another writer wrote; return the place of its last object."""
+        return self._append(part, self._aligned(0, _MAX_ALIGN) + len(part))
 
     def finish(self, root: int) -> bytes:
         """Return the flatbuffer of the table *root*."""

@@ -111,3 +111,26 @@ class IndexKeys:
         for axis, stride in enumerate(self._strides[1:]):
             keys += coords[:, axis].astype(np.int64) * stride
         return keys
+
+
+def in_order(coords: U32) -> U32:
+    """Return the indices *coords* (n, rank) in ascending order, each once."""
+    keys = IndexKeys(coords)
+    return coords if keys.is_sorted() else coords[keys.sort()]
+
+
+def places_of(parts: Sequence[U32]) -> list[npt.NDArray[np.int64]]:
+    """Return where the indices of *parts* are among those of all, in ascending order.
+
+    Each part has a rank of its own, ascending, and is in order. An index comes before those
+    that begin with it.
+    """
+    if len(parts) == 1:
+        return [np.arange(len(parts[0]))]
+    ends = np.cumsum([len(part) for part in parts])
+    padded = np.zeros((parts[-1].shape[1], int(ends[-1])), np.int64)
+    for part, end in zip(parts, ends.tolist(), strict=True):
+        padded[: part.shape[1], end - len(part) : end] = part.T.astype(np.int64) + 1
+    places = np.empty(int(ends[-1]), np.int64)
+    places[np.lexsort(padded[::-1])] = np.arange(len(places))
+    return np.split(places, ends[:-1])

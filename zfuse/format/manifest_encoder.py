@@ -17,6 +17,7 @@ from zfuse.format.extents import tight
 from zfuse.format.flat_writer import REF, FlatWriter
 from zfuse.format.header import FileType
 from zfuse.format.ids import ManifestId, NodeId
+from zfuse.format.index_keys import places_of
 from zfuse.format.ragged import Ragged
 from zfuse.format.ref_columns import RefColumns, RefKind, common_dictionary, merge, plain
 from zfuse.format.row_writer import RowKind, write_rows
@@ -103,26 +104,13 @@ def _refs(parts: Sequence[RefColumns]) -> U32:
     """Return the vector of the references of one array, in one part for each rank."""
     strings, numbers = _strings(parts)
     kinds: list[RowKind] = []
-    for part, rows, (locations, etags) in zip(parts, _order(parts), numbers, strict=True):
+    places = places_of([part.coords for part in parts])
+    for part, rows, (locations, etags) in zip(parts, places, numbers, strict=True):
         codes = _codes(part)
         for code in np.unique(codes).tolist():
             own = np.flatnonzero(codes == code)
             kinds.append(_row_kind(part.take(own), code, rows[own], (locations[own], etags[own])))
     return write_rows(kinds, strings)
-
-
-def _order(parts: Sequence[RefColumns]) -> list[I64]:
-    """Return for each of *parts*, all sorted, where its rows are among those of all."""
-    if len(parts) == 1:
-        return [np.arange(len(parts[0]))]
-    ends = np.cumsum([len(part) for part in parts])
-    # An index comes before those that begin with it, so nothing counts less than 0.
-    padded = np.zeros((parts[-1].rank, int(ends[-1])), np.int64)
-    for part, end in zip(parts, ends.tolist(), strict=True):
-        padded[: part.rank, end - len(part) : end] = part.coords.T.astype(np.int64) + 1
-    places = np.empty(int(ends[-1]), np.int64)
-    places[np.lexsort(padded[::-1])] = np.arange(len(places))
-    return np.split(places, ends[:-1])
 
 
 def _strings(parts: Sequence[RefColumns]) -> tuple[Ragged, list[tuple[I64, I64]]]:

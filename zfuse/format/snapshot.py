@@ -94,7 +94,7 @@ class Snapshot:
     metadata: Mapping[str, Any]
     manifest_files: Mapping[ManifestId, ManifestFileInfo]
     nodes: tuple[Node, ...]
-    nbytes: int
+    nbytes: int = 0
 
     @classmethod
     def decode(cls, data: bytes) -> Self:

@@ -15,7 +15,7 @@ from zfuse.format.envelope import Envelope
 from zfuse.format.flat import FlatBuffer, Table, required
 from zfuse.format.header import FileType
 from zfuse.format.ids import NodeId, SnapshotId
-from zfuse.format.index_keys import IndexKeys
+from zfuse.format.index_keys import in_order
 from zfuse.format.indexed_tables import IndexedTables
 
 U32 = npt.NDArray[np.uint32]
@@ -65,7 +65,7 @@ class TransactionLog:
     updated_groups: frozenset[NodeId]
     updated_chunks: Mapping[NodeId, tuple[U32, ...]]
     moved_nodes: tuple[MoveOperation, ...]
-    nbytes: int
+    nbytes: int = 0
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -116,15 +116,9 @@ def _updated_chunks(buffer: FlatBuffer, arrays: Sequence[Table]) -> dict[NodeId,
         for rank in tables.ranks(own):
             by_rank.setdefault(rank, []).append(tables.select(own, rank)[1])
     return {
-        node_id: tuple(_sorted(by_rank[rank]) for rank in sorted(by_rank))
+        node_id: tuple(in_order(np.concatenate(by_rank[rank])) for rank in sorted(by_rank))
         for node_id, by_rank in found.items()
     }
-
-
-def _sorted(parts: Sequence[U32]) -> U32:
-    coords = np.concatenate(parts)
-    keys = IndexKeys(coords)
-    return coords if keys.is_sorted() else coords[keys.sort()]
 
 
 def _move(table: Table) -> MoveOperation:

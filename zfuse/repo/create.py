@@ -1,17 +1,19 @@
 """Making a repository that has no data yet."""
 
-import json
 import time
-from importlib.metadata import version
 
 from zfuse.errors import AlreadyExistsError, InvalidInputError, VersionMismatchError
 from zfuse.format.ids import INITIAL_SNAPSHOT
 from zfuse.format.initial import (
-    encode_initial_repo_info,
-    encode_initial_snapshot,
-    encode_initial_transaction_log,
+    initial_repo_info,
+    initial_snapshot,
+    initial_transaction_log,
 )
 from zfuse.format.layout import REPO_INFO_KEY, snapshot_key, transaction_log_key
+from zfuse.format.ref_file import encode_ref
+from zfuse.format.repo_info_encoder import encode_repo_info
+from zfuse.format.snapshot_encoder import encode_snapshot
+from zfuse.format.transaction_log_encoder import encode_transaction_log
 from zfuse.repo.refs_v1 import MAIN_KEY
 from zfuse.storage.base import ABSENT, Storage
 
@@ -30,17 +32,14 @@ async def create_repository(storage: Storage, *, spec_version: int = 2) -> None:
         raise InvalidInputError(f"spec version {spec_version}: zfuse writes versions 1 and 2")
     await _check_empty(storage)
     flushed_at = time.time_ns() // 1000
-    writer = f"zfuse-{version('zfuse')}"
-    await storage.put(
-        snapshot_key(INITIAL_SNAPSHOT),
-        encode_initial_snapshot(spec_version=spec_version, flushed_at=flushed_at, writer=writer),
-    )
+    snapshot = initial_snapshot(spec_version=spec_version, flushed_at=flushed_at)
+    await storage.put(snapshot_key(INITIAL_SNAPSHOT), encode_snapshot(snapshot))
     if spec_version == 1:
-        entry = MAIN_KEY, json.dumps({"snapshot": str(INITIAL_SNAPSHOT)}).encode()
+        entry = MAIN_KEY, encode_ref(INITIAL_SNAPSHOT)
     else:
-        log = encode_initial_transaction_log(spec_version=2, writer=writer)
+        log = encode_transaction_log(initial_transaction_log())
         await storage.put(transaction_log_key(INITIAL_SNAPSHOT), log)
-        entry = REPO_INFO_KEY, encode_initial_repo_info(flushed_at=flushed_at, writer=writer)
+        entry = REPO_INFO_KEY, encode_repo_info(initial_repo_info(flushed_at=flushed_at))
     try:
         await storage.put(*entry, expect=ABSENT)
     except VersionMismatchError as exc:
