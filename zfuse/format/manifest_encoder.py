@@ -76,7 +76,8 @@ def encode_manifest(
         (1, REF, w.offsets(tables)),
         (0, "12s", manifest_id),
         (2, REF, None if dictionary is None else w.byte_vector(dictionary)),
-        (3, "B", _algorithm(dictionary, spec_version)),
+        # Absent it would count as 1, so official writers say 0 in version 1 as well.
+        (3, "B", _UNCOMPRESSED if dictionary is None else _ZSTD_WITH_DICTIONARY),
     )
     data = encode(FileType.MANIFEST, spec_version, w.finish(root), level=level)
     boxes = {node_id: tight([part.coords for part in own]) for node_id, own in parts.items()}
@@ -85,13 +86,6 @@ def encode_manifest(
         info=ManifestFileInfo(manifest_id, len(data), sum(map(len, every))),
         refs={node_id: ManifestRef(manifest_id, box) for node_id, box in boxes.items()},
     )
-
-
-def _algorithm(dictionary: bytes | None, spec_version: int) -> int | None:
-    """Return how locations are compressed; absent it counts as 1, for version 1 knows none."""
-    if spec_version == 1:
-        return None
-    return _UNCOMPRESSED if dictionary is None else _ZSTD_WITH_DICTIONARY
 
 
 def _by_rank(parts: Sequence[RefColumns]) -> list[RefColumns]:
