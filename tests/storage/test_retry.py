@@ -172,6 +172,23 @@ async def test_waiting_for_a_turn_counts_against_the_deadline(autojump_clock):
     assert Counter(ended) == {"read": 6, "late": 2}
 
 
+async def test_a_caller_with_a_deadline_of_his_own_hears_the_cause_before_it(autojump_clock):
+    _, storage = await seeded(*[math.inf] * 9, concurrency=1, policy=RetryPolicy(deadline_s=10))
+    causes = []
+
+    async def read():
+        with pytest.raises(StorageTimeoutError) as late, trio.fail_after(6):
+            await storage.get("k")
+        causes.append(str(late.value))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        nursery.start_soon(read)
+    assert trio.current_time() == pytest.approx(6 - 0.5)
+    assert any("no answer" in cause for cause in causes)
+    assert any("0 attempts" in c and "too many calls at once" in c for c in causes)
+
+
 async def test_turns_are_given_back_by_the_cancelled_and_the_failed(autojump_clock):
     _, storage = await seeded(math.inf, StorageError("no"), concurrency=1)
     with trio.move_on_after(1):

@@ -63,7 +63,16 @@ class RetryPolicy:
 
     def attempt_s(self, left_s: float) -> float:
         """Return what one attempt may take when *left_s* are left."""
-        return min(left_s, max(left_s / 2, self.deadline_s / 3))
+        return max(min(left_s, max(left_s / 2, self.deadline_s / 3)), 0.0)
+
+    @property
+    def notice_s(self) -> float:
+        """How long before the caller's own deadline to give up.
+
+        So that he hears what failed instead of finding out that it is late; a busy mount may
+        have to tell hundreds at once.
+        """
+        return min(self.deadline_s / 20, 1.0)
 
 
 @dataclass(slots=True)
@@ -100,6 +109,11 @@ class _Call:
     attempts: int = 0
     last_error: TransientStorageError | None = None
     unanswered: bool = False  # an attempt was sent and nobody knows what became of it
+
+    @property
+    def why_no_answer(self) -> str:
+        """The cause where no attempt failed by itself."""
+        return "no answer" if self.attempts else "too many calls at once"
 
 
 class RetryingStorage(Storage):
@@ -207,6 +221,9 @@ class RetryingStorage(Storage):
 
     async def _until_the_deadline[T](self, call: _Call, attempt: Callable[[], Awaitable[T]]) -> T:
         deadline = call.started + self._policy.deadline_s
+        callers = trio.current_effective_deadline() - self._policy.notice_s
+        if callers > call.started:
+            deadline = min(deadline, callers)
         with trio.CancelScope(deadline=deadline):
             async with self._turns:
                 return await self._attempts(call, attempt, deadline)
@@ -236,10 +253,10 @@ class RetryingStorage(Storage):
         seconds = trio.current_time() - call.started
         told = (
             f"{self.url}: {call.what} failed after {call.attempts} attempts in {seconds:.1f} s"
-            f" ({call.last_error or 'no answer'})"
+            f" ({call.last_error or call.why_no_answer})"
         )
-        # At INFO: whoever gets the error logs it too, with the path that somebody asked for.
-        logger.info(told)
+        # Whoever gets the error logs it louder, with the path that somebody asked for.
+        logger.debug(told)
         if call.unanswered and not call.repeatable:
             return OutcomeUnknownError(f"{told}; whether it was written is not known")
         return StorageTimeoutError(f"{told}; is the store reachable?")
