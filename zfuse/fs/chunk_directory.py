@@ -166,19 +166,25 @@ class ChunkLevel:
         self, is_taken: Callable[[str], Awaitable[bool]]
     ) -> list[tuple[str, Entry]]:
         """Return what ``odd`` finds under names that are not taken otherwise."""
+        found: dict[str, Entry] = {}
+        async for name in self._odd_names():
+            if name in found or await is_taken(name):
+                continue
+            entry = await self.odd(name)
+            if entry is not None:
+                found[name] = entry
+        return list(found.items())
+
+    async def _odd_names(self) -> AsyncIterator[str]:
         prefix = self.array.names.find_directory(self.below)
         if prefix is not None and self._has_fixed_name(prefix):
-            return []  # whatever their rank, all chunks are behind that name
-        found: dict[str, Entry] = {}
+            # Whatever their rank, all chunks have that name or are behind it.
+            yield self.array.names.directory_name(len(self.below) + 1, prefix)
+            return
         for rank in await self._odd_ranks(self.below):
             listing = await ChunkLevel(self.array.of_rank(rank), self.below).listing()
             async for name in _names(listing):
-                if name in found or await is_taken(name):
-                    continue
-                entry = await self.odd(name)
-                if entry is not None:
-                    found[name] = entry
-        return list(found.items())
+                yield name
 
     def _has_fixed_name(self, prefix: tuple[int, ...]) -> bool:
         level, names = len(self.below), self.array.names
@@ -186,8 +192,11 @@ class ChunkLevel:
 
     async def _leads_anywhere(self, prefix: tuple[int, ...]) -> bool:
         node, rank = self.array.node, self.array.rank
-        if not prefix and rank == len(node.shape):
-            return bool(node.manifests)  # official writers leave none without references
+        # Official writers leave no manifest without references, and give none an extent where
+        # all its indices are empty.
+        own = rank == len(node.shape)
+        if own and not prefix and any(manifest.extents for manifest in node.manifests):
+            return True
         return await self.array.tree.chunks.has_any(node, prefix, rank)
 
     async def _odd_ranks(self, path: tuple[str, ...]) -> Sequence[int]:

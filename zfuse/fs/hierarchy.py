@@ -77,9 +77,13 @@ class NodeDirectory(Directory):
         if segment is not None and view.is_directory(join(self.path, segment)):
             return NodeDirectory.now_at(self.tree, join(self.path, segment), self.nursery)
         for level in levels:
-            found = await level.way(name) or await level.odd(name)
-            if found is not None:
-                return found
+            way = await level.way(name)
+            if way is not None:
+                return way
+        for level in levels:
+            odd = await level.odd(name)
+            if odd is not None:
+                return odd
         return None
 
     async def listing(self) -> Listing:
@@ -96,9 +100,8 @@ class NodeDirectory(Directory):
                 child = NodeDirectory.now_at(self.tree, join(self.path, segment), self.nursery)
                 items.append((name, child))
         listings: list[Listing] = [FixedListing(items)]
-        names = {name for name, _ in items}
-        for level in levels:
-            listings += await _chunk_listings(level, names)
+        if levels:
+            listings += await _chunk_listings(levels, {name for name, _ in items})
         return listings[0] if len(listings) == 1 else ChainedListing(listings)
 
     def encode(self, segment: str) -> str:
@@ -147,21 +150,18 @@ async def _chunk(levels: Sequence[ChunkLevel], name: str) -> ChunkFile | None:
     return None
 
 
-async def _chunk_listings(level: ChunkLevel, taken: set[str]) -> list[Listing]:
-    """Return what *level* shows beside the names that are taken."""
+async def _chunk_listings(levels: Sequence[ChunkLevel], taken: set[str]) -> list[Listing]:
+    """Return what is shown of chunks beside the names that nodes have *taken*."""
 
     async def is_taken(name: str) -> bool:
-        return name in taken or await level.shows(name)
+        return name in taken or any([await level.shows(name) for level in levels])
 
-    listing = await level.listing()
-    odd = await level.odd_items(is_taken)
-    shown: list[Listing] = []
-    if len(listing):
+    listings = [await level.listing() for level in levels]
+    if taken - {METADATA_NAME}:
         # Names that a node has already are looked up as the node, and shown once.
-        shown.append(_Without(listing, taken) if taken - {METADATA_NAME} else listing)
-    if odd:
-        shown.append(FixedListing(odd))
-    return shown
+        listings = [_Without(listing, taken) for listing in listings]
+    odd = [item for level in levels for item in await level.odd_items(is_taken)]
+    return [listing for listing in (*listings, FixedListing(odd)) if len(listing)]
 
 
 @dataclass(frozen=True)

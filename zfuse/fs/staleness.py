@@ -21,7 +21,7 @@ from zfuse.fs.hierarchy import METADATA_NAME, NodeDirectory
 from zfuse.fs.tree import Tree, Version
 from zfuse.repo.chunks import covers
 from zfuse.repo.provenance import Provenance
-from zfuse.repo.view import HierarchyView
+from zfuse.repo.view import HierarchyView, join
 
 ONE_BY_ONE_MAX: Final = 10_000
 """Up to so many changed chunks of an array are named; beyond, its directory is renewed."""
@@ -63,6 +63,8 @@ class _Move:
                 self.found.names.append((self._node(path), METADATA_NAME))
             if path not in after_paths or _is_another(before, after):
                 await self._renew(path)
+                if isinstance(before, ArrayNode):
+                    await self._renew_below(path)
             elif isinstance(before, ArrayNode) and isinstance(after, ArrayNode):
                 await self._chunks(before, after)
         for path in after_paths - before_paths:
@@ -86,6 +88,16 @@ class _Move:
         if array:
             await self._all_in_root(array)
 
+    async def _renew_below(self, path: str) -> None:
+        """Renew the nodes below an array: the ways to its chunks may lead through them."""
+        pending = [path]
+        while pending:
+            above = pending.pop()
+            below = [join(above, name) for name in self._old.children(above)]
+            for directory in below:
+                await self._renew(directory)
+            pending += below
+
     async def _chunks(self, before: ArrayNode, after: ArrayNode) -> None:
         was = array_chunks(self._tree, self._old, before, self._nursery)
         now = array_chunks(self._tree, self._new.view, after, self._nursery)
@@ -99,6 +111,7 @@ class _Move:
             changed = changed_since(self._new.provenance, old_id, before.id, was.rank)
         if changed is None:
             await self._renew(before.path)
+            await self._renew_below(before.path)
             return
         for coords in changed.tolist():
             directory = self._chunk_directory(was, was.names.depth, coords)
@@ -111,8 +124,11 @@ class _Move:
             self.found.names.append((directory, was.names.directory_name(level, prefix)))
 
     def _chunk_directory(self, array: ArrayChunks, level: int, coords: Sequence[int]) -> Directory:
-        if level == 0:
-            return self._node(array.path)
+        path = array.path
+        for above in range(level):
+            path = join(path, array.names.directory_name(above + 1, coords))
+        if self._old.is_directory(path):
+            return self._node(path)
         return ChunkDirectory(array, level, tuple(coords[: array.names.known(level)]))
 
     async def _all_in_root(self, array: ArrayChunks) -> None:
