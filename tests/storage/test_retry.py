@@ -1,4 +1,5 @@
 import math
+import time
 from collections import Counter
 
 import pytest
@@ -187,6 +188,34 @@ async def test_a_caller_with_a_deadline_of_his_own_hears_the_cause_before_it(aut
     assert trio.current_time() == pytest.approx(6 - 0.5)
     assert any("no answer" in cause for cause in causes)
     assert any("0 attempts" in c and "too many calls at once" in c for c in causes)
+
+
+async def test_a_slow_read_that_ends_silence_by_itself_gets_all_the_time(autojump_clock):
+    inner, storage = await seeded(25, 25)
+    inner.bounds_silence = True
+    await storage.get("k")
+    await storage.get_range("k", ByteRange(0, 9))
+    assert storage.stats.retries == 0
+
+
+async def test_an_attempt_that_blocks_the_thread_past_the_deadline_is_a_timeout():
+    class BlockingStorage(UnsteadyStorage):
+        async def get(self, key):
+            time.sleep(0.06)  # noqa: ASYNC251 - as a long computation does
+            raise passing()
+
+    storage = RetryingStorage(BlockingStorage(), RetryPolicy(deadline_s=0.05), concurrency=2)
+    late = []
+
+    async def read():
+        with pytest.raises(StorageTimeoutError):
+            await storage.get("k")
+        late.append(1)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(6):
+            nursery.start_soon(read)
+    assert len(late) == 6
 
 
 async def test_turns_are_given_back_by_the_cancelled_and_the_failed(autojump_clock):

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Final, NewType
+from typing import ClassVar, Final, NewType
 
 from zfuse.byterange import ByteRange
 
@@ -62,6 +62,9 @@ class Storage(ABC):
     Instances are shared by all tasks of the process. Every method may wait for the network;
     every method raises StorageError (or a subclass), and nothing else, when the store fails.
     """
+
+    bounds_silence: ClassVar[bool] = False
+    """Whether a read fails by itself soon after bytes stop to arrive."""
 
     @property
     @abstractmethod

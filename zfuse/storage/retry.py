@@ -49,7 +49,8 @@ class RetryPolicy:
     """How long to try, and how long to wait in between (exponential, with full jitter).
 
     One attempt gets half of the time that is left, so that one which hangs leaves room for
-    another, but not less than a third of the deadline while there is as much.
+    another, but not less than a third of the deadline while there is as much. A read from a
+    storage that ends silence by itself gets all of it: a large body may be slow to arrive.
     """
 
     deadline_s: float = 30.0
@@ -63,7 +64,7 @@ class RetryPolicy:
 
     def attempt_s(self, left_s: float) -> float:
         """Return what one attempt may take when *left_s* are left."""
-        return max(min(left_s, max(left_s / 2, self.deadline_s / 3)), 0.0)
+        return min(left_s, max(left_s / 2, self.deadline_s / 3))
 
     @property
     def notice_s(self) -> float:
@@ -105,6 +106,7 @@ class _Call:
 
     what: str
     repeatable: bool  # a second time means the same as the first
+    ends_itself: bool = False  # an attempt that hangs fails without being cut off
     started: float = field(default_factory=trio.current_time)
     attempts: int = 0
     last_error: TransientStorageError | None = None
@@ -142,7 +144,7 @@ class RetryingStorage(Storage):
     async def get(self, key: str) -> Blob:
         """Return the whole object."""
         self.stats.get += 1
-        blob = await self._patiently(f"get {key}", lambda: self._inner.get(key))
+        blob = await self._patiently(f"get {key}", lambda: self._inner.get(key), is_read=True)
         self.stats.bytes_in += len(blob.data)
         return blob
 
@@ -152,7 +154,9 @@ class RetryingStorage(Storage):
         """Return the asked bytes."""
         self.stats.get_range += 1
         data = await self._patiently(
-            f"get {key}", lambda: self._inner.get_range(key, byte_range, unmodified=unmodified)
+            f"get {key}",
+            lambda: self._inner.get_range(key, byte_range, unmodified=unmodified),
+            is_read=True,
         )
         self.stats.bytes_in += len(data)
         return data
@@ -209,9 +213,14 @@ class RetryingStorage(Storage):
         await self._inner.aclose()
 
     async def _patiently[T](
-        self, what: str, attempt: Callable[[], Awaitable[T]], *, repeatable: bool = True
+        self,
+        what: str,
+        attempt: Callable[[], Awaitable[T]],
+        *,
+        repeatable: bool = True,
+        is_read: bool = False,
     ) -> T:
-        call = _Call(what, repeatable)
+        call = _Call(what, repeatable, ends_itself=is_read and self._inner.bounds_silence)
         try:
             return await self._until_the_deadline(call, attempt)
         except ZfuseError as exc:
@@ -233,9 +242,12 @@ class RetryingStorage(Storage):
         self, call: _Call, attempt: Callable[[], Awaitable[T]], deadline: float
     ) -> T:
         while True:
+            left = deadline - trio.current_time()
+            if left <= 0:  # the clock may pass the deadline without a checkpoint that tells
+                raise self._given_up(call)
             call.attempts += 1
             call.unanswered = True
-            patience = self._policy.attempt_s(deadline - trio.current_time())
+            patience = left if call.ends_itself else self._policy.attempt_s(left)
             try:
                 with trio.move_on_after(patience):
                     return await attempt()

@@ -28,6 +28,8 @@ from zfuse.storage.s3_client import S3Client
 class S3Storage(PagedStorage):
     """The part of a bucket below a prefix; "" is all of it."""
 
+    bounds_silence = True
+
     def __init__(self, client: S3Client, bucket: str, prefix: str = "") -> None:
         self._client = client
         self._bucket = bucket
