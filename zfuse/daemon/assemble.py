@@ -68,7 +68,8 @@ def container_options(
     )
     match (credentials or "").partition(":"):
         case ("", _, _):
-            return options
+            # A stranger's repository must not have credentials sent to a host of its choice.
+            return options if options.endpoint_url is None else replace(options, anonymous=True)
         case ("anonymous", "", _):
             return replace(options, anonymous=True)
         case ("env", "", _):

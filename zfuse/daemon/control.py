@@ -9,7 +9,9 @@ Inside the mount ``.zfuse/socket`` leads to it too.
     answer    {"result": {...}}  or  {"error": "one line", "exit_code": 75}
 """
 
+import contextlib
 import json
+import logging
 import os
 import socket
 import stat
@@ -23,6 +25,8 @@ import trio
 
 from zfuse.daemon.mountinfo import MountPoint, find_mount
 from zfuse.errors import InvalidInputError, NotMountedError, ZfuseError
+
+log = logging.getLogger(__name__)
 
 Command = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 
@@ -121,8 +125,11 @@ class ControlServer:
             await trio.serve_listeners(self._serve, [trio.SocketListener(listener)])
         finally:
             listener.close()
-            self._link.unlink(missing_ok=True)
             self._path.unlink(missing_ok=True)
+            # The device number may belong to a newer mount by now.
+            with contextlib.suppress(OSError):
+                if self._link.readlink().name == self._path.name:
+                    self._link.unlink()
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         try:
@@ -138,21 +145,36 @@ class ControlServer:
                 if not piece:
                     return
                 line += piece
-            await stream.send_all(json.dumps(await self._answer(line)).encode() + b"\n")
+            await stream.send_all(await self._answer(line))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return  # the caller left
 
-    async def _answer(self, line: bytes) -> Mapping[str, Any]:
+    async def _answer(self, line: bytes) -> bytes:
+        """Return the answer to a request; whatever goes wrong, the mount goes on."""
+        try:
+            command, arguments = self._parse(line)
+            return _line({"result": await command(arguments)})
+        except ZfuseError as exc:
+            return _line({"error": str(exc), "exit_code": exc.exit_code})
+        except Exception:
+            log.exception("bug in a command, %r", line[:200])
+            told = "this is a bug in zfuse; the daemon's log tells more"
+            return _line({"error": told, "exit_code": 1})
+
+    def _parse(self, line: bytes) -> tuple[Command, Mapping[str, Any]]:
         try:
             request = json.loads(line)
             command = self._commands.get(request["command"])
-            if command is None:
-                raise InvalidInputError(f"this daemon knows no command {request['command']!r}")
-            return {"result": await command(request.get("arguments", {}))}
-        except ZfuseError as exc:
-            return {"error": str(exc), "exit_code": exc.exit_code}
-        except (ValueError, TypeError, KeyError) as exc:
-            return {"error": f"bad request: {exc!r}", "exit_code": 2}
+            arguments = request.get("arguments", {})
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
+            raise InvalidInputError(f"bad request: {exc!r}") from exc
+        if command is None:
+            raise InvalidInputError(f"this daemon knows no command {request['command']!r}")
+        return command, arguments
+
+
+def _line(answer: Mapping[str, Any]) -> bytes:
+    return json.dumps(answer).encode() + b"\n"
 
 
 def _make_private(directory: Path) -> None:

@@ -48,6 +48,9 @@ READ_AHEAD: Final = 256 << 10
 With 1 MiB, two inner chunks would cost more than the 1 MiB that they may.
 """
 
+ENDING_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that unmount; a second one changes nothing."""
+
 _CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
 _DEVICES: Final = Path("/sys/class/bdi")
 
@@ -55,7 +58,7 @@ _DEVICES: Final = Path("/sys/class/bdi")
 def serve(settings: MountSettings, mountpoint: Path, *, ready: Callable[[], None]) -> None:
     """Mount what *settings* say at *mountpoint*, and return once it is unmounted.
 
-    *ready* is called when the mount answers. SIGTERM and SIGINT unmount.
+    *ready* is called when the mount answers. SIGTERM, SIGINT and SIGHUP unmount.
 
     Raises:
         ZfuseError: the repository cannot be opened, or the directory not be mounted at.
@@ -64,6 +67,8 @@ def serve(settings: MountSettings, mountpoint: Path, *, ready: Callable[[], None
     # default of 5 ms is how long one of them may have to wait for the other.
     sys.setswitchinterval(0.0005)
     keep_freed_memory()
+    # As the kernel will name it. Once mounted, resolving a link would ask this very process.
+    mountpoint = mountpoint.resolve()
     try:
         trio.run(_serve, settings, mountpoint, ready)
     except BaseExceptionGroup as group:
@@ -88,8 +93,11 @@ async def _serve(settings: MountSettings, mountpoint: Path, ready: Callable[[], 
         operations = FuseOperations(
             file_system, _ownership(settings), deadline_s=settings.deadline_s
         )
-        with _mounted(operations, mountpoint, _options(settings, parts.repository)):
-            background.start_soon(_terminate_on_signal)
+        with (
+            trio.open_signal_receiver(*ENDING_SIGNALS) as signals,
+            _mounted(operations, mountpoint, _options(settings, parts.repository)),
+        ):
+            background.start_soon(_terminate_on, signals)
             mount = find_mount(mountpoint)
             async with _notifier() as notifier, trio.open_nursery() as loop:
                 refresh = _Refresh(file_system, notifier)
@@ -152,12 +160,10 @@ async def _notifier() -> AsyncIterator[Notifier]:
         notifier.close()
 
 
-async def _terminate_on_signal() -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            log.info("unmounting on %s", signal.Signals(number).name)
-            pyfuse3.terminate()
-            return
+async def _terminate_on(signals: AsyncIterator[int]) -> None:
+    async for number in signals:
+        log.info("unmounting on %s", signal.Signals(number).name)
+        pyfuse3.terminate()
 
 
 async def _settle(mount: MountPoint, operations: FuseOperations) -> None:
@@ -217,6 +223,8 @@ class _Refresh:
                 await self.once()
             except ZfuseError as exc:
                 log.warning("following failed, the next try is in %g s: %s", period_s, exc)
+            except Exception:
+                log.exception("bug while following, the next try is in %g s", period_s)
 
 
 def _commands(report: MountReport, refresh: _Refresh) -> Mapping[str, Command]:

@@ -40,7 +40,7 @@ class MountPoint:
 def parse_mountinfo(text: str) -> list[MountPoint]:
     """Return the mounts that a mountinfo file lists, oldest first."""
     found: list[MountPoint] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # not splitlines(): names may hold U+2028
         left, _, right = line.partition(" - ")
         try:
             device, path = left.split(" ")[2], left.split(" ")[4]

@@ -6,7 +6,9 @@ fetched in blocks, ever more of them ahead of a reader that goes through it in o
 shards see shard_content.
 """
 
-import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import trio
@@ -16,6 +18,8 @@ from zfuse.errors import ZfuseError
 from zfuse.format.chunk_ref import ChunkRef
 from zfuse.fs.entry import Content
 from zfuse.repo.asset_manager import AssetManager
+
+log = logging.getLogger(__name__)
 
 WHOLE_CHUNK_MAX: Final = 8 << 20
 LARGE_BLOCK: Final = 1 << 20
@@ -62,6 +66,19 @@ class ReadAhead:
         return ahead if len(ahead) else None
 
 
+async def in_background(fetch: Callable[[], Awaitable[object]]) -> None:
+    """Run a fetch that nobody waits for; nothing that it raises may end the mount.
+
+    The read that needs these bytes meets the error itself, and reports it.
+    """
+    try:
+        await fetch()
+    except ZfuseError as exc:
+        log.debug("a fetch ahead of a reader failed: %s", exc)
+    except Exception:
+        log.exception("bug in a fetch ahead of a reader")
+
+
 class ChunkContent(Content):
     """A chunk, pinned to the reference that it had when it was opened."""
 
@@ -71,7 +88,6 @@ class ChunkContent(Content):
         self._nursery = nursery
         is_large = ref.size > WHOLE_CHUNK_MAX
         self._block = LARGE_BLOCK if is_large else max(ref.size, 1)
-        self._whole: bytes | None = None
         self._ahead = ReadAhead(ref.size, patience=0) if is_large else None
 
     @property
@@ -88,28 +104,23 @@ class ChunkContent(Content):
         """Fetch and return the chunk if it is fetched in one piece anyway."""
         if self._ahead is not None:
             return None
-        whole = ByteRange(0, self._ref.size)
-        self._whole = await self._assets.read_chunk(self._ref, whole, block=self._block)
-        return self._whole
+        # Held by the cache alone, within its budget: a file may stay open and never be read.
+        return await self._assets.read_chunk(
+            self._ref, ByteRange(0, self._ref.size), block=self._block
+        )
 
     def delivered(self) -> None:
         """Leave the chunk to the kernel's cache: in two places it would take room twice."""
-        if self._whole is not None:
+        if self._ahead is None:
             self._assets.drop_chunk(self._ref)
 
     async def read(self, offset: int, size: int) -> bytes:
         """Return a piece; none beyond the end."""
-        if self._whole is not None:
-            # A whole bytes object is sliced without copying it.
-            return self._whole[offset : offset + size]
         if self._ahead is not None:
             ahead = self._ahead.next(offset, size)
             if ahead is not None:
-                self._nursery.start_soon(self._prefetch, ahead)
-        wanted = ByteRange(offset, offset + size)
-        return await self._assets.read_chunk(self._ref, wanted, block=self._block)
+                self._nursery.start_soon(in_background, partial(self._read, ahead))
+        return await self._read(ByteRange(offset, offset + size))
 
-    async def _prefetch(self, ahead: ByteRange) -> None:
-        # The read that needs these bytes meets the error itself, and reports it.
-        with contextlib.suppress(ZfuseError):
-            await self._assets.read_chunk(self._ref, ahead, block=self._block)
+    async def _read(self, wanted: ByteRange) -> bytes:
+        return await self._assets.read_chunk(self._ref, wanted, block=self._block)

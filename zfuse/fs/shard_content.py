@@ -5,16 +5,15 @@ how far the inner chunk goes that a read begins in, and the rest of that is fetc
 nothing beyond. Who goes through several inner chunks in order gets ever longer pieces.
 """
 
-import contextlib
+from functools import partial
 from typing import Final
 
 import trio
 
 from zfuse.byterange import ByteRange
-from zfuse.errors import ZfuseError
 from zfuse.format.chunk_ref import ChunkRef
 from zfuse.format.shard_index import InnerChunks, ShardLayout
-from zfuse.fs.content import ReadAhead
+from zfuse.fs.content import ReadAhead, in_background
 from zfuse.fs.entry import Content
 from zfuse.repo.asset_manager import AssetManager
 
@@ -67,7 +66,7 @@ class ShardContent(Content):
         if jumped and size >= LONG_READ:
             ahead = await self._rest_of_inner_chunk(wanted)
         if ahead is not None:
-            self._nursery.start_soon(self._fetch, ahead)
+            self._nursery.start_soon(in_background, partial(self._read, ahead))
         return await self._read(wanted)
 
     async def _rest_of_inner_chunk(self, wanted: ByteRange) -> ByteRange | None:
@@ -87,11 +86,6 @@ class ShardContent(Content):
             index = await self._read(self._index_range)
             self._inner_chunks = InnerChunks.decode(index, self._layout, self._ref.size)
         return self._inner_chunks
-
-    async def _fetch(self, ahead: ByteRange) -> None:
-        # The read that needs these bytes meets the error itself, and reports it.
-        with contextlib.suppress(ZfuseError):
-            await self._read(ahead)
 
     async def _read(self, wanted: ByteRange) -> bytes:
         return await self._assets.read_chunk(self._ref, wanted, block=BLOCK)

@@ -21,7 +21,7 @@ import trio
 from zfuse.errors import CorruptionError, NotFoundError, ZfuseError
 from zfuse.format.ids import INITIAL_SNAPSHOT, NodeId, SnapshotId
 from zfuse.format.repo_info import SnapshotInfo
-from zfuse.format.transaction_log import TransactionLog
+from zfuse.repo.change_log import ChangeLog
 from zfuse.repo.repository import Repository
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,6 @@ MAX_KEPT_LOGS: Final = 1000
 
 MAX_LOG_BYTES: Final = 64 << 20
 _AT_ONCE: Final = 16
-_SCALAR: Final = b"-"  # the key of an index without numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +51,20 @@ class Provenance:
     ``changes`` are the logs that were read, newest first, each with its snapshot.
     """
 
-    def __init__(self, changes: Sequence[tuple[Origin, TransactionLog]], horizon: Origin) -> None:
+    def __init__(self, changes: Sequence[tuple[Origin, ChangeLog]], horizon: Origin) -> None:
         self.changes = tuple(changes)
         self.origins = (*(origin for origin, _ in self.changes), horizon)
         self._metadata: dict[NodeId, int] = {}
         for number, (_, change) in enumerate(self.changes):
             for touched in (
-                change.new_groups,
-                change.new_arrays,
-                change.updated_groups,
-                change.updated_arrays,
+                change.log.new_groups,
+                change.log.new_arrays,
+                change.log.updated_groups,
+                change.log.updated_arrays,
             ):
                 for node_id in touched:
                     self._metadata.setdefault(node_id, number)
-        self._chunks: dict[NodeId, list[tuple[int, dict[int, npt.NDArray[np.bytes_]]]]] = {}
+        self._changing: dict[NodeId, list[int]] = {}
 
     def of_metadata(self, node_id: NodeId) -> Origin:
         """Return which snapshot brought the node's zarr.json."""
@@ -73,13 +72,10 @@ class Provenance:
 
     def of_chunk(self, node_id: NodeId, coords: Sequence[int]) -> Origin:
         """Return which snapshot brought the chunk at *coords*."""
-        key = b"".join(number.to_bytes(4) for number in coords) if coords else _SCALAR
-        for number, by_rank in self._chunk_changes(node_id):
-            touched = by_rank.get(len(coords))
-            if touched is not None:
-                position = int(touched.searchsorted(np.array(key, touched.dtype)))
-                if position < len(touched) and touched[position] == key.rstrip(b"\0"):
-                    return self.origins[number]
+        index = tuple(coords)
+        for number in self._changes_of(node_id):
+            if self.changes[number][1].touches_one(node_id, index):
+                return self.origins[number]
         return self.origins[-1]
 
     def of_chunks(
@@ -89,29 +85,25 @@ class Provenance:
 
         None means that all of them come from the last of ``origins``, the horizon.
         """
-        changes = self._chunk_changes(node_id)
-        if not changes:
+        changing = self._changes_of(node_id)
+        if not changing:
             return None
         found = np.full(len(coords), len(self.origins) - 1, dtype=np.intp)
-        keys = _keys(coords)
-        for number, by_rank in reversed(changes):
-            touched = by_rank.get(coords.shape[1])
-            if touched is not None:
-                found[_contains(touched, keys)] = number
+        for number in reversed(changing):
+            found[self.changes[number][1].touches(node_id, coords)] = number
         return found
 
-    def _chunk_changes(
-        self, node_id: NodeId
-    ) -> list[tuple[int, dict[int, npt.NDArray[np.bytes_]]]]:
-        changes = self._chunks.get(node_id)
-        if changes is None:
-            changes = [
-                (number, {c.shape[1]: np.sort(_keys(c)) for c in change.updated_chunks[node_id]})
+    def _changes_of(self, node_id: NodeId) -> list[int]:
+        """Return the positions of the logs that name chunks of a node, newest first."""
+        changing = self._changing.get(node_id)
+        if changing is None:
+            changing = [
+                number
                 for number, (_, change) in enumerate(self.changes)
                 if node_id in change.updated_chunks
             ]
-            self._chunks[node_id] = changes
-        return changes
+            self._changing[node_id] = changing
+        return changing
 
 
 async def trace(
@@ -142,7 +134,7 @@ class _WayBack:
     """What to read in order to know a version: logs newest first, then those known already."""
 
     wanted: Sequence[SnapshotInfo]
-    known: Sequence[tuple[Origin, TransactionLog]]
+    known: Sequence[tuple[Origin, ChangeLog]]
     horizon: Origin
 
 
@@ -174,9 +166,9 @@ async def _way_back(
 
 async def _fetch_logs(
     repository: Repository, wanted: Sequence[SnapshotInfo]
-) -> tuple[list[tuple[Origin, TransactionLog]], bool]:
+) -> tuple[list[tuple[Origin, ChangeLog]], bool]:
     """Return the logs up to the first that is missing or too much, and whether that is all."""
-    changes: list[tuple[Origin, TransactionLog]] = []
+    changes: list[tuple[Origin, ChangeLog]] = []
     total = 0
     for start in range(0, len(wanted), _AT_ONCE):
         batch = wanted[start : start + _AT_ONCE]
@@ -190,14 +182,14 @@ async def _fetch_logs(
 
 async def _fetch_batch(
     repository: Repository, batch: Sequence[SnapshotInfo]
-) -> list[TransactionLog | None]:
+) -> list[ChangeLog | None]:
     """Return the logs of a few snapshots, None for those that can not be read ever again."""
-    logs: list[TransactionLog | None] = [None] * len(batch)
+    logs: list[ChangeLog | None] = [None] * len(batch)
     errors: list[ZfuseError] = []
 
     async def fetch(number: int, snapshot_id: SnapshotId) -> None:
         try:
-            logs[number] = await repository.assets.fetch_transaction_log(snapshot_id)
+            logs[number] = await repository.assets.fetch_change_log(snapshot_id)
         except CorruptionError as exc:
             log.info("change times older than %s are not known: %s", snapshot_id, exc)
         except ZfuseError as exc:
@@ -209,22 +201,3 @@ async def _fetch_batch(
     if errors:
         raise errors[0]
     return logs
-
-
-def _keys(coords: npt.NDArray[np.uint32]) -> npt.NDArray[np.bytes_]:
-    """Return one fixed-width byte string per row of *coords*, in the same order."""
-    rank = coords.shape[1]
-    if rank == 0:
-        return np.full(len(coords), _SCALAR)
-    return np.ascontiguousarray(coords, dtype=">u4").view(f"S{4 * rank}").reshape(-1)
-
-
-def _contains(
-    sorted_keys: npt.NDArray[np.bytes_], keys: npt.NDArray[np.bytes_]
-) -> npt.NDArray[np.bool_]:
-    if not len(sorted_keys):
-        return np.zeros(len(keys), dtype=np.bool_)
-    positions = np.searchsorted(sorted_keys, keys)
-    positions[positions == len(sorted_keys)] = 0
-    found: npt.NDArray[np.bool_] = sorted_keys[positions] == keys
-    return found

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from zfuse.errors import InvalidInputError, NotFoundError
 from zfuse.format.ids import SnapshotId
-from zfuse.repo.repository import Repository
+from zfuse.repo.repository import Repository, fetch_state
 
 
 class RefKind(enum.StrEnum):
@@ -56,14 +56,18 @@ async def resolve(repository: Repository, ref: Ref) -> SnapshotId:
         case RefKind.SNAPSHOT:
             snapshot_id = SnapshotId.parse(ref.name)
             if not await repository.has_snapshot(snapshot_id):
-                raise NotFoundError(f"the repository has no snapshot {snapshot_id}")
+                raise NotFoundError(
+                    f"the repository has no snapshot {ref.name}; zfuse log shows the ids"
+                )
             return snapshot_id
         case RefKind.TIME:
             moment = parse_time(ref.name)
             if moment > datetime.now(UTC).timestamp() * 1e6:
                 raise InvalidInputError(f"{ref.name} is still to come; name a time in the past")
             if moment > repository.state.fetched_at:
-                await repository.refresh()
+                # Aside: only a refresh may move what the repository's branches show.
+                state = await fetch_state(repository.storage)
+                repository = Repository(repository.storage, repository.assets, state)
             return (await repository.snapshot_as_of("main", moment)).id
 
 
