@@ -70,6 +70,7 @@ def resolver(declared, *allowed, opener=None):
         ("s3://bucket/day=1/", "s3://bucket/day=1/", None),
         ("s3://bucket/day=1=env", "s3://bucket/day=1/", "env"),
         ("file:///data/", "file:///data/", None),
+        ("s3://bucket/=1/x", "s3://bucket/=1/x/", None),
         ("https://example.org/a=b", "https://example.org/a=b/", None),
     ],
 )
@@ -83,6 +84,15 @@ def test_an_allowed_prefix(text, prefix, credentials):
 def test_what_is_no_prefix(text):
     with pytest.raises(InvalidInputError):
         AllowedPrefix.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("word", "nearest"),
+    [("anonymus", "=anonymous"), ("Env", "=env"), ("profil:x", "=profile:NAME"), ("zz", "=env")],
+)
+def test_a_misspelt_word_is_not_part_of_the_prefix(word, nearest):
+    with pytest.raises(InvalidInputError, match=f"'{word}' are no credentials; .*{nearest}"):
+        AllowedPrefix.parse(f"file:///x/={word}")
 
 
 def test_a_container_must_be_declared():

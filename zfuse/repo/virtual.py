@@ -6,6 +6,7 @@ repository can be written by a stranger who would like to see your files.
 """
 
 import contextlib
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ class AllowedPrefix:
         known = credentials in {"anonymous", "env"} or credentials.startswith("profile:")
         if not mark or not known:
             # An "=" inside a URL is no separator, so only the known words count as one.
+            if prefix.endswith("/") and "/" not in credentials:
+                raise InvalidInputError(_no_credentials(text, credentials))
             prefix, credentials = text, ""
         try:
             Place.parse(prefix)
@@ -223,6 +226,13 @@ class VirtualChunkResolver:
 def store_options(store: StoreConfig) -> Mapping[str, Any]:
     """Return the S3 options of a container's store, empty for the other kinds."""
     return store.options if store.kind in _S3_KINDS else {}
+
+
+def _no_credentials(text: str, word: str) -> str:
+    known = {"anonymous": "anonymous", "env": "env", "profile": "profile:NAME"}
+    near = difflib.get_close_matches(word.partition(":")[0].lower(), known, 1)
+    hint = f"did you mean ={known[near[0]]}?" if near else "write =anonymous, =env or =profile:NAME"
+    return f"{text}: {word!r} are no credentials; {hint}"
 
 
 def _as_directory(prefix: str) -> str:
