@@ -192,3 +192,37 @@ def test_a_mount_file_names_repository_and_mountpoint(toml, tmp_path):
 def test_words_of_mount_8_are_ignored():
     options = "ro,noauto,nofail,_netdev,x-systemd.automount,x-gvfs-show,comment=mine,nosuid"
     assert layer_from_mount_options([options]) == {}
+
+
+@pytest.mark.parametrize("variable", ["ZFUSE_MEMROY", "ZFUSE_ENDPOINT_ULR", "ZFUSE_ALLOW_VIRTUALS"])
+def test_a_misspelt_variable_names_the_right_one(variable):
+    with pytest.raises(InvalidInputError, match=rf"{variable}: .*did you mean 'ZFUSE_"):
+        layer_from_environment({variable: "1"})
+
+
+def test_variables_of_others_are_left_alone():
+    others = ("DEBUG", "VENV", "PYTHON", "TEST_LIMIT", "SERVICE_HOST", "PORT_80_TCP_ADDR")
+    environment = {f"ZFUSE_{name}": "1" for name in others}
+    assert layer_from_environment({**environment, "ZFUSE_TAG": "v1"}) == {"tag": "v1"}
+
+
+@pytest.mark.parametrize("option", ["branch", "memory", "allow_virtual"])
+def test_an_option_without_its_value_says_how_to_give_one(option):
+    with pytest.raises(InvalidInputError, match=rf"-o {option}: .* write -o {option}=\.\.\."):
+        layer_from_mount_options([f"noatime,{option}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('memory = "much"', "must be a size"),
+        ("tag = 7", "must be a text"),
+        ('tag = "a"\nbranch = "b"', "give only one"),
+        ('allow-virtual = ["file:///x/=anonymus"]', "did you mean =anonymous"),
+    ],
+)
+def test_a_bad_value_names_its_file(toml, text, why):
+    path = toml(text)
+    with pytest.raises(InvalidInputError, match=why) as caught:
+        layer_from_toml(path)
+    assert str(caught.value).startswith(f"{path}: ")

@@ -175,6 +175,12 @@ _OTHERS: Final[Mapping[str, tuple[str, Callable[[object], Any]]]] = {
     "log-file": ("log_file", _path),
 }
 _PLACE: Final = ("repository", "mountpoint")
+_PARSERS: Final[Mapping[str, Callable[[object], Any]]] = {
+    **_STORAGE,
+    **{name: parse for name, (_, parse) in _OTHERS.items()},
+    "rw": _flag,
+}
+_FLAGS: Final = frozenset(name for name, parse in _PARSERS.items() if parse is _flag)
 STORAGE_NAMES: Final = tuple(_STORAGE)
 NAMES: Final = (*_REFS, *_STORAGE, *_OTHERS, "rw")
 """Every setting that a layer may have; mount files also have repository and mountpoint."""
@@ -187,7 +193,8 @@ def layer_from_toml(path: Path, *, is_mount_file: bool = False) -> Layer:
     """Read a settings file; one that does not exist says nothing.
 
     Raises:
-        InvalidInputError: it is not TOML, or has a key that no setting has.
+        InvalidInputError: it is not TOML, has a key that no setting has, or a value that
+            its setting cannot have.
     """
     try:
         values = tomllib.loads(path.read_text())
@@ -196,7 +203,14 @@ def layer_from_toml(path: Path, *, is_mount_file: bool = False) -> Layer:
     except (OSError, ValueError) as exc:
         raise InvalidInputError(f"cannot read {path}: {exc}") from exc
     known = (*NAMES, *_PLACE) if is_mount_file else NAMES
-    return {_known(key, known, str(path)): value for key, value in values.items()}
+    layer = {_known(key, known, str(path)): value for key, value in values.items()}
+    try:
+        chosen_ref(layer)
+        for name in layer.keys() & _PARSERS:
+            _interpreted(name, _PARSERS[name], layer[name])
+    except InvalidInputError as exc:
+        raise InvalidInputError(f"{path}: {exc}") from None
+    return layer
 
 
 def mount_file(name: str, directory: Path = MOUNT_FILES) -> Layer:
@@ -216,9 +230,25 @@ def mount_file(name: str, directory: Path = MOUNT_FILES) -> Layer:
     return layer
 
 
+_OTHER_VARIABLES: Final = ("ZFUSE_DEBUG", "ZFUSE_VENV", "ZFUSE_PYTHON", "ZFUSE_TEST_LIMIT")
+_NEAR_VARIABLE: Final = 0.85
+
+
 def layer_from_environment(environment: Mapping[str, str]) -> Layer:
-    """Pick the settings among environment variables: ``ZFUSE_ENDPOINT_URL`` and the like."""
+    """Pick the settings among environment variables: ``ZFUSE_ENDPOINT_URL`` and the like.
+
+    Raises:
+        InvalidInputError: a variable is named nearly, but not quite, as a setting.
+    """
     variables = {f"ZFUSE_{name.upper().replace('-', '_')}": name for name in NAMES}
+    for variable in environment:
+        if variable.startswith("ZFUSE_") and variable not in {*variables, *_OTHER_VARIABLES}:
+            # Others may name theirs so: Kubernetes does, for a service that is called zfuse.
+            near = difflib.get_close_matches(variable, variables, 1, _NEAR_VARIABLE)
+            if near:
+                raise InvalidInputError(
+                    f"{variable}: there is no such setting; did you mean {near[0]!r}?"
+                )
     return {n: environment[v] for v, n in variables.items() if environment.get(v)}
 
 
@@ -235,7 +265,7 @@ def layer_from_mount_options(options: Iterable[str]) -> Layer:
     Words that mean something to mount(8) alone are taken and ignored.
 
     Raises:
-        InvalidInputError: zfuse does not know an option.
+        InvalidInputError: zfuse does not know an option, or it lacks its value.
     """
     layer: dict[str, Any] = {}
     for option in ",".join(options).split(","):
@@ -243,10 +273,12 @@ def layer_from_mount_options(options: Iterable[str]) -> Layer:
         if not key or key in _MOUNT_WORDS or key.startswith(("x-", "comment")):
             continue
         name = _known(key, NAMES, "-o")
-        if name == "allow-virtual":
+        if name == "allow-virtual" and equals:
             layer[name] = [*layer.get(name, []), value]
-        else:
+        elif equals or name in _FLAGS:
             layer[name] = value if equals else True
+        else:
+            raise InvalidInputError(f"-o {key}: it needs a value; write -o {key}=...")
     return layer
 
 
