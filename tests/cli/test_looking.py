@@ -1,10 +1,12 @@
 """log, show, ls, tree, cat, info: on a repository, and on a path inside a mount."""
 
 import base64
+import re
 import struct
 
 import icechunk
 import pytest
+import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
@@ -126,7 +128,7 @@ def test_info_counts_bytes_by_where_they_lie(zfuse, repository):
     [
         (["ls", "{repo}", "nowhere"], 2, ["branch/main has no /nowhere", "zfuse tree"]),
         (["cat", "{repo}", "temperature/c/9/0/0"], 2, ["no key 'temperature/c/9/0/0'"]),
-        (["cat", "{repo}", "temperature"], 2, ["no key"]),
+        (["cat", "{repo}", "temperature"], 2, ["is an array", "temperature/zarr.json"]),
         (["log", "{repo}", "nope"], 2, ["'nope' is no branch, tag or snapshot"]),
         (["ls", "{repo}", "--branch", "nope"], 2, ["no branch 'nope'", "'draft', 'main'"]),
         (["ls", "{repo}", "--tag", "a", "--branch", "b"], 2, ["give only one"]),
@@ -136,7 +138,8 @@ def test_info_counts_bytes_by_where_they_lie(zfuse, repository):
         (["ls", ""], 2, ["empty"]),
         (["cat", "{repo}"], 2, ["say which key"]),
         (["ls"], 6, ["not inside a zfuse mount"]),
-        (["log", "v1.0"], 6, ["not inside a zfuse mount"]),
+        (["log", "v1.0"], 6, ["'v1.0'", "not inside a zfuse mount"]),
+        (["show", "nope"], 6, ["'nope' is no path", "not inside a zfuse mount"]),
         (["log", "{repo}", "a", "b"], 2, ["too many"]),
     ],
 )
@@ -180,3 +183,59 @@ def test_a_path_of_no_version_is_explained(zfuse, mount):
 
 def test_there_is_no_colour_where_no_terminal_is(zfuse, repository):
     assert "\x1b" not in zfuse("log", repository).out
+
+
+def test_show_takes_the_ref_from_flags_and_from_paths(zfuse, mount, repository, official):
+    tagged = zfuse("show", repository, "v1.0", "--json").json
+    assert tagged["id"] == official.lookup_tag("v1.0")
+    assert zfuse("show", repository, "--tag", "v1.0", "--json").json == tagged
+    assert zfuse("show", mount / "tag" / "v1.0", "--json").json == tagged
+    shown = zfuse("show", "--json", cwd=mount / "branch" / "draft").json
+    assert shown["id"] == official.lookup_branch("draft")
+    # What is to be looked at by default does not hide the list of refs.
+    listed = zfuse("show", repository, "--json", env={"ZFUSE_TAG": "v1.0"}).json
+    assert set(listed["branches"]) == {"draft", "main"}
+
+
+def test_the_graph_of_a_ref_is_its_history(zfuse, repository):
+    lines = zfuse("log", repository, "v1.0", "--graph").out.splitlines()
+    assert len(lines) == 2
+    assert "tag: v1.0" in lines[0]
+
+
+def test_an_array_is_listed_and_drawn_as_itself(zfuse, repository):
+    (row,) = zfuse("ls", "-l", repository, "pressure", "--json").json_lines
+    assert (row["name"], row["bytes_stored"]) == ("pressure", 1600)
+    assert "10 x 20 float64" in zfuse("tree", repository, "pressure").out
+
+
+def test_one_chunk_is_not_chunks(zfuse, tmp_path):
+    repo = icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "repo")))
+    with repo.transaction("main", message="add", metadata={"by": {"who": "me"}}) as store:
+        zarr.create_array(store, name="a", shape=(1,), dtype="i4")[:] = 1
+    assert "  1 chunk, " in zfuse("ls", "-l", tmp_path / "repo").out
+    assert re.search(r'^by: +{"who": "me"}$', zfuse("show", tmp_path / "repo", "main").out, re.M)
+
+
+def test_what_a_repository_says_cannot_steer_the_terminal(zfuse, tmp_path):
+    repo = icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "repo")))
+    nasty = "\x1b]0;owned\x07\x9b2J\u202e"
+    metadata = {f"key{nasty}": f"value{nasty}"}
+    with repo.transaction("main", message=f"one{nasty}\ntwo{nasty}", metadata=metadata) as store:
+        group = zarr.create_group(store)
+        group.create_group(f"g{nasty}")
+        group.create_array(f"a{nasty}\nb", shape=(1,), dtype="i4", dimension_names=[nasty])[:] = 1
+    repo.create_branch(f"b{nasty}", repo.lookup_branch("main"))
+    repo.create_tag(f"t{nasty}", repo.lookup_branch("main"))
+    for command in (["log"], ["show"], ["show", "main"], ["ls", "-l"], ["tree"]):
+        outcome = zfuse(command[0], tmp_path / "repo", *command[1:])
+        assert outcome.status == 0
+        assert r"\x1b]0;owned\x07\x9b2J\u202e" in outcome.out
+        assert not set(outcome.out) & set("\x1b\x07\x9b\u202e")
+    described = zfuse("info", tmp_path / "repo", f"a{nasty}\nb")
+    assert described.status == 0
+    assert "\x1b" not in described.out
+    assert r"\nb" in described.out
+    assert "\x1b" not in zfuse("ls", tmp_path / "repo", f"x{nasty}").err
+    (newest, *_) = zfuse("log", tmp_path / "repo", "--json").json_lines
+    assert newest["message"] == f"one{nasty}\ntwo{nasty}"

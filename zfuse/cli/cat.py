@@ -48,11 +48,16 @@ async def _read(target: Target, key: str | None) -> bytes:
             return node.user_data
         ref = await _chunk_ref(place)
         if ref is None:
-            raise NotFoundError(
-                f"{place.ref} has no key {place.path.lstrip('/')!r}; a chunk that was never"
-                " written has none"
-            )
+            raise NotFoundError(_why_no_key(place))
         return await repository.assets.read_chunk(ref, ByteRange(0, ref.size), block=_BLOCK)
+
+
+def _why_no_key(place: Place) -> str:
+    key = place.path.lstrip("/")
+    if place.view.is_directory(place.path):
+        kind = "an array" if isinstance(place.view.node(place.path), ArrayNode) else "a group"
+        return f"{key!r} is {kind}; its metadata is {key}/{_METADATA}"
+    return f"{place.ref} has no key {key!r}; a chunk that was never written has none"
 
 
 async def _chunk_ref(place: Place) -> ChunkRef | None:

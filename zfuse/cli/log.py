@@ -8,7 +8,13 @@ import trio
 
 from zfuse.cli import output
 from zfuse.cli.options import ref_options, storage_options
-from zfuse.cli.target import Target, find_target, locate_snapshot, opened, split_arguments
+from zfuse.cli.target import (
+    Target,
+    find_target_and_ref,
+    locate_snapshot,
+    opened,
+    points_at_version,
+)
 from zfuse.format.ids import SnapshotId
 from zfuse.format.repo_info import SnapshotInfo
 from zfuse.repo.repository import Repository
@@ -19,7 +25,7 @@ Row = dict[str, Any]
 @click.command(epilog="Example: zfuse log s3://bucket/repo main -n 10")
 @click.argument("arguments", metavar="[REPO|PATH] [REF]", nargs=-1)
 @click.option("-n", "limit", type=click.IntRange(1), metavar="N", help="Show the newest N only.")
-@click.option("--graph", is_flag=True, help="Draw the histories of all branches and tags.")
+@click.option("--graph", is_flag=True, help="Draw all histories, or that of REF.")
 @ref_options
 @storage_options
 @output.as_json
@@ -36,8 +42,7 @@ def command(
     REF is a branch, a tag, a snapshot id, or branch/NAME or tag/NAME. Without REPO|PATH it
     is looked for in the mount of the current directory.
     """
-    text, ref = split_arguments(arguments)
-    target = find_target(text, flags)
+    target, ref = find_target_and_ref(arguments, flags)
     rows = trio.run(_everything if graph else _history, target, ref, limit)
     if as_json:
         for row in rows:
@@ -58,10 +63,13 @@ async def _history(target: Target, ref: str | None, limit: int | None) -> list[R
         return rows
 
 
-async def _everything(target: Target, _ref: str | None, limit: int | None) -> list[Row]:
+async def _everything(target: Target, ref: str | None, limit: int | None) -> list[Row]:
     async with opened(target) as repository:
+        tips = {*repository.branches.values(), *repository.tags.values()}
+        if points_at_version(target, ref):
+            tips = {await locate_snapshot(repository, target, ref)}
         infos: dict[SnapshotId, SnapshotInfo] = {}
-        for tip in {*repository.branches.values(), *repository.tags.values()}:
+        for tip in tips:
             async for info in repository.ancestry(tip):
                 if info.id in infos:
                     break
@@ -90,7 +98,7 @@ def _names_of(snapshot_id: SnapshotId, refs: Mapping[str, SnapshotId]) -> list[s
 def _line(row: Row) -> str:
     refs = [*row["branches"], *(f"tag: {tag}" for tag in row["tags"])]
     shown = output.styled(f" ({', '.join(refs)})", fg="green") if refs else ""
-    message = row["message"].partition("\n")[0]
+    message = output.plain(row["message"].partition("\n")[0])
     return f"{output.styled(row['id'], fg='yellow')}  {row['written_at']}{shown}  {message}"
 
 

@@ -28,7 +28,7 @@ def command(
     as_json: bool,
     **flags: Any,  # noqa: ANN401
 ) -> None:
-    """List the groups and arrays in a group (NODE, default the root) of a repository.
+    """List what is in a group (NODE, default the root) of a repository, or an array itself.
 
     PATH is a path inside a mount, by default the current directory.
     """
@@ -44,15 +44,16 @@ async def _list(target: Target, node: str | None, with_bytes: bool) -> list[dict
     async with opened(target) as repository:
         place = await locate(repository, target, node)
         require_directory(place)
+        if isinstance(place.view.node(place.path), ArrayNode):
+            return [await _row(place, place.path, with_bytes=with_bytes)]
         return [
-            await _row(place, name, with_bytes=with_bytes)
+            await _row(place, join(place.path, name), with_bytes=with_bytes)
             for name in sorted(place.view.children(place.path))
         ]
 
 
-async def _row(place: Place, name: str, *, with_bytes: bool) -> dict[str, Any]:
-    path = join(place.path, name)
-    row = {"name": name, **describe(place.view, path)}
+async def _row(place: Place, path: str, *, with_bytes: bool) -> dict[str, Any]:
+    row = {"name": path.rpartition("/")[2] or "/", **describe(place.view, path)}
     node = place.view.node(path)
     if with_bytes and isinstance(node, ArrayNode):
         chunks, size = await count_stored(place.repository, node)
@@ -65,5 +66,5 @@ def _line(row: dict[str, Any]) -> tuple[str, ...]:
     line = (name, summary(row))
     if "bytes_stored" in row:
         size = output.human_size(row["bytes_stored"])
-        return (*line, f"{row['chunks_written']} chunks, {size}")
+        return (*line, f"{output.count(row['chunks_written'], 'chunk')}, {size}")
     return line

@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 
 import click
 
+from zfuse.cli import output
 from zfuse.errors import ZfuseError
 
 COMMANDS: Final = {
@@ -59,8 +60,8 @@ class LazyGroup(click.Group):
         """Find the command that *args* start with, or fail with the nearest name."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], COMMANDS, 1)
-            hint = f"did you mean {near[0]!r}?" if near else "zfuse --help lists them"
-            ctx.fail(f"no command {args[0]!r}; {hint}")
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"no command {args[0]!r}{hint}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -103,7 +104,7 @@ def _report(exc: BaseException) -> int:
     if _debugging() and message:
         traceback.print_exception(exc)
     if message:
-        print(f"zfuse: {' '.join(message.split())}", file=sys.stderr)
+        print(f"zfuse: {output.plain(' '.join(message.split()))}", file=sys.stderr)
     return status
 
 
@@ -118,8 +119,9 @@ def _explain(exc: BaseException) -> tuple[str, int]:
             status = _USAGE
         case click.ClickException():
             context = exc.ctx if isinstance(exc, click.UsageError) else None
-            hint = f"; see {context.command_path} --help" if context else ""
-            message, status = exc.format_message().rstrip(".") + hint, _USAGE
+            message, status = exc.format_message().rstrip("."), _USAGE
+            if context is not None and "--help" not in message:
+                message += f"; see {context.command_path} --help"
         case click.exceptions.Exit():
             status = exc.exit_code
         case KeyboardInterrupt() | click.Abort():

@@ -25,4 +25,4 @@ def command(*, path: str | None, as_json: bool) -> None:
         print("nothing moved")
     for move in moved:
         after = move["after"] or "is gone"
-        print(f"branch {move['branch']}: {move['before']} -> {after}")
+        print(f"branch {output.plain(move['branch'])}: {move['before']} -> {after}")

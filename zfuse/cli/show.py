@@ -8,8 +8,14 @@ import trio
 
 from zfuse.cli import output
 from zfuse.cli.log import snapshot_row
-from zfuse.cli.options import storage_options
-from zfuse.cli.target import Target, find_target, locate_snapshot, opened, split_arguments
+from zfuse.cli.options import ref_options, storage_options
+from zfuse.cli.target import (
+    Target,
+    find_target_and_ref,
+    locate_snapshot,
+    opened,
+    points_at_version,
+)
 from zfuse.errors import MissingObjectError
 from zfuse.format.ids import NodeId, SnapshotId
 from zfuse.format.transaction_log import TransactionLog
@@ -18,29 +24,31 @@ from zfuse.repo.repository import Repository
 
 @click.command(epilog="Example: zfuse show s3://bucket/repo v1.0")
 @click.argument("arguments", metavar="[REPO|PATH] [REF]", nargs=-1)
+@ref_options
 @storage_options
 @output.as_json
 def command(*, arguments: Sequence[str], as_json: bool, **flags: Any) -> None:  # noqa: ANN401
     """Show what the snapshot of REF changed; without REF, the refs and settings of the repository.
 
-    REF is a branch, a tag, a snapshot id, or branch/NAME or tag/NAME. Without REPO|PATH it
-    is looked for in the mount of the current directory.
+    REF is a branch, a tag, a snapshot id, or branch/NAME or tag/NAME; a path inside a mount
+    such as branch/main names one too. Without REPO|PATH it is looked for in the mount of the
+    current directory.
     """
-    text, ref = split_arguments(arguments)
-    shown = trio.run(_show, find_target(text, flags), ref)
+    target, ref = find_target_and_ref(arguments, flags)
+    shown = trio.run(_show, target, ref)
     if as_json:
         output.print_json(shown)
-    elif ref is None:
-        _print_repository(shown)
-    else:
+    elif points_at_version(target, ref):
         _print_snapshot(shown)
+    else:
+        _print_repository(shown)
 
 
 async def _show(target: Target, ref: str | None) -> dict[str, Any]:
     async with opened(target) as repository:
-        if ref is None:
-            return _repository(repository)
-        return await _snapshot(repository, await locate_snapshot(repository, target, ref))
+        if points_at_version(target, ref):
+            return await _snapshot(repository, await locate_snapshot(repository, target, ref))
+        return _repository(repository)
 
 
 def _repository(repository: Repository) -> dict[str, Any]:
@@ -135,7 +143,8 @@ def _print_snapshot(shown: Mapping[str, Any]) -> None:
         **shown["metadata"],
     }
     output.print_fields(fields)
-    print("\n" + "\n".join(f"    {line}" for line in shown["message"].splitlines()) + "\n")
+    message = [f"    {output.plain(line)}" for line in shown["message"].splitlines()]
+    print("\n" + "\n".join(message) + "\n")
     changes = shown["changes"] or {}
     rows = [
         (kind.replace("_", " ").removesuffix("s"), path)

@@ -27,13 +27,15 @@ class Target:
     """A repository, the settings to open it with, and what of it was pointed at.
 
     ``inside`` are the names between the root of a mount and the path that was given, empty
-    for a repository; ``mounted`` is the one ref that the mount shows, None if it shows all.
+    for a repository; ``mounted`` is the one ref that the mount shows, None if it shows all;
+    ``flagged`` tells that the command line itself names a ref.
     """
 
     location: str
     layer: Layer
     inside: tuple[str, ...] = ()
     mounted: Ref | None = None
+    flagged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +87,56 @@ def find_target(text: str | None, flags: Mapping[str, Any]) -> Target:
         NotMountedError: nothing is given and this is no mount, or the mount's daemon is gone.
         InvalidInputError: *text* is empty.
     """
-    layer = all_layers(layer_of(flags))
+    given = layer_of(flags)
+    layer, flagged = all_layers(given), chosen_ref(given) is not None
     if text == "":
         raise InvalidInputError("an empty text is no REPO|PATH")
     if text is not None and "://" in text:
-        return Target(text, layer)
+        return Target(text, layer, flagged=flagged)
     path = Path(text or ".")
     try:
         mount = find_mount(path)
     except NotMountedError:
         if text is None:
             raise
-        return Target(str(path.absolute()), layer)
+        return Target(str(path.absolute()), layer, flagged=flagged)
     settings = call_mount(mount, "config", timeout_s=_ASK_S)
     inside = path.absolute().relative_to(mount.path).parts
     ref = (
         Ref(RefKind(settings["ref"]["kind"]), settings["ref"]["name"]) if settings["ref"] else None
     )
-    return Target(settings["repository"], merge([layer, _as_layer(settings)]), inside, ref)
+    merged = merge([layer, _as_layer(settings)])
+    return Target(settings["repository"], merged, inside, ref, flagged)
+
+
+def find_target_and_ref(
+    arguments: Sequence[str], flags: Mapping[str, Any]
+) -> tuple[Target, str | None]:
+    """Interpret ``[REPO|PATH] [REF]``; see ``split_arguments`` and ``find_target``.
+
+    Raises:
+        NotMountedError: a single word is neither, or nothing is given and this is no mount.
+    """
+    text, ref = split_arguments(arguments)
+    try:
+        return find_target(text, flags), ref
+    except NotMountedError as exc:
+        if text is not None or ref is None:
+            raise
+        raise NotMountedError(
+            f"{ref!r} is no path that is there, so it would be a ref of the mount of this"
+            f" directory, but {Path.cwd()} is not inside a zfuse mount; name the repository,"
+            f" or what is in a mount: zfuse COMMAND REPO {ref}"
+        ) from exc
+
+
+def points_at_version(target: Target, ref: str | None) -> bool:
+    """Tell whether a REF, a flag or a path inside a mount names a version.
+
+    Settings of the environment and of files, which say what to look at by default, do not.
+    """
+    named = ref is not None or target.flagged or target.mounted is not None
+    return named or bool(target.inside)
 
 
 def _as_layer(settings: Mapping[str, Any]) -> Layer:

@@ -28,7 +28,7 @@ def command(
     as_json: bool,
     **flags: Any,  # noqa: ANN401
 ) -> None:
-    """Draw the groups and arrays below a group (NODE, default the root) of a repository.
+    """Draw what is below a group (NODE, default the root) of a repository, or name an array.
 
     PATH is a path inside a mount, by default the current directory.
     """
@@ -38,7 +38,9 @@ def command(
         for path in _walk(place.view, place.path, most):
             output.print_json(describe(place.view, path))
         return
-    print(f"{place.ref} {place.snapshot_id} {place.path}")
+    described = describe(place.view, place.path)
+    what = f"  {summary(described)}" if described["kind"] == "array" else ""
+    print(output.plain(f"{place.ref} {place.snapshot_id} {place.path}{what}"))
     for line in _draw(place.view, place.path, most, ""):
         print(line)
 
@@ -63,6 +65,6 @@ def _draw(view: HierarchyView, path: str, levels: int, margin: str) -> Iterator[
         branch, below = ("└── ", "    ") if name == names[-1] else ("├── ", "│   ")
         described = describe(view, child)
         text = output.styled(name, bold=described["kind"] != "array")
-        what = f"  {summary(described)}" if described["kind"] != "group" else ""
+        what = f"  {output.plain(summary(described))}" if described["kind"] != "group" else ""
         yield f"{margin}{branch}{text}{what}"
         yield from _draw(view, child, levels - 1, margin + below)
