@@ -16,8 +16,19 @@ def test_makes_a_repository_that_the_official_library_opens(zfuse, tmp_path, ver
 
 def test_refuses_what_is_there(zfuse, tmp_path):
     assert zfuse("create", tmp_path / "repo").status == 0
-    zfuse("create", tmp_path / "repo").fails(2, "there is a repository at")
+    zfuse("create", tmp_path / "repo").fails(2, "there is a repository at", "choose another")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes").touch()
     zfuse("create", tmp_path / "full").fails(2, "not empty (notes)")
     zfuse("create", tmp_path / "other", "--spec-version", "3").fails(2, "spec-version")
+
+
+@pytest.mark.parametrize("place", ["{tmp}/file", "{tmp}/file/below", "/proc/repo"])
+def test_a_place_that_never_works_is_no_passing_failure(zfuse, tmp_path, place):
+    (tmp_path / "file").touch()
+    zfuse("create", place.format(tmp=tmp_path)).fails(2, "cannot make", "choose a directory")
+
+
+def test_a_bucket_has_to_be_there(zfuse, s3_server):
+    outcome = zfuse("create", "s3://no-such-bucket/repo", env=s3_server.environment())
+    outcome.fails(2, "no bucket no-such-bucket", "make the bucket")

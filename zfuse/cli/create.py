@@ -1,6 +1,7 @@
 """``zfuse create``."""
 
-from typing import Any
+import errno
+from typing import Any, Final
 
 import click
 import trio
@@ -9,9 +10,22 @@ from zfuse.cli import output
 from zfuse.cli.layers import all_layers, layer_of
 from zfuse.cli.options import storage_options
 from zfuse.daemon import settings
+from zfuse.errors import InvalidInputError, NotFoundError, ObjectNotFoundError, StorageError
 from zfuse.repo.create import create_repository
 from zfuse.storage.open import StorageOpener
 from zfuse.storage.options import StorageOptions
+
+_LASTING: Final = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.EROFS,
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+    errno.EPERM,
+}
+"""What trying again does not mend."""
 
 
 @click.command(epilog="Example: zfuse create s3://bucket/repo --region eu-central-1")
@@ -32,5 +46,18 @@ def command(*, repo: str, spec_version: int, as_json: bool, **flags: Any) -> Non
 async def _create(repo: str, options: StorageOptions, spec_version: int) -> str:
     async with StorageOpener() as opener:
         storage = await opener.open(repo, options)
-        await create_repository(storage, spec_version=spec_version)
+        try:
+            await create_repository(storage, spec_version=spec_version)
+        except ObjectNotFoundError as exc:
+            raise NotFoundError(
+                f"cannot make {repo}: {exc}; make the bucket, or the directory above, first"
+            ) from exc
+        except StorageError as exc:
+            problem = exc.__cause__
+            if isinstance(problem, OSError) and problem.errno in _LASTING:
+                raise InvalidInputError(
+                    f"cannot make {repo}: {problem.strerror}; choose a directory that can be"
+                    " written to"
+                ) from exc
+            raise
         return storage.url

@@ -51,5 +51,7 @@ async def _check_empty(storage: Storage) -> None:
     if not keys:
         return
     if {REPO_INFO_KEY, MAIN_KEY} & set(keys):
-        raise AlreadyExistsError(f"there is a repository at {storage.url} already")
+        raise AlreadyExistsError(
+            f"there is a repository at {storage.url} already; use it, or choose another place"
+        )
     raise AlreadyExistsError(f"{storage.url} is not empty ({keys[0]}); choose an empty place")

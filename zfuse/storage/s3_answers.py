@@ -77,8 +77,8 @@ def s3_error(
         return AccessDeniedError(f"{name}: access denied, {_HINTS[code]} ({told})")
     if answer.status in {401, 403}:
         return AccessDeniedError(
-            f"{name}: access denied ({told}): check the credentials, "
-            "or pass --anonymous for public data"
+            f"{name}: access denied ({told}): check whose credentials "
+            "are sent (yours; none with --anonymous) and what they may do"
         )
     if answer.status in {301, 307}:
         return StorageError(f"bucket {bucket} is in another region: pass --region ({told})")

@@ -38,8 +38,8 @@ from zfuse.storage.options import StorageOptions
 from zfuse.storage.s3_answers import bucket_region, expired, s3_error
 
 _NO_CREDENTIALS: Final = (
-    "no AWS credentials found: log in ('aws sso login'), name a profile with --profile, "
-    "or pass --anonymous for public data"
+    "no AWS credentials found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, log in "
+    "('aws sso login'), name a profile with --profile, or pass --anonymous for public data"
 )
 
 _RENEWAL_PAUSE: Final = 5.0
