@@ -46,6 +46,22 @@ def test_bad_settings_files_are_found(zfuse, tmp_path):
     outcome = zfuse("doctor", "--json", env={"XDG_CONFIG_HOME": str(tmp_path)})
     assert outcome.status == 2
     assert "did you mean 'memory'" in findings(outcome)["settings files"]["found"]
+    assert "mounts" in findings(outcome)
+    text = zfuse("doctor", "/nowhere", env={"XDG_CONFIG_HOME": str(tmp_path)})
+    assert (text.status, text.err) == (2, "")
+    assert "did you mean 'memory'" in text.out
+
+
+def test_a_misspelt_variable_is_found(zfuse):
+    outcome = zfuse("doctor", "--json", env={"ZFUSE_MEMROY": "1GiB"})
+    assert outcome.status == 2
+    assert "'ZFUSE_MEMORY'" in findings(outcome)["settings files"]["found"]
+
+
+def test_a_mount_is_examined_by_its_repository(zfuse, mount, repository):
+    found = findings(zfuse("doctor", mount, "--json"))["repository"]
+    assert found["state"] == "ok"
+    assert f"{mount} is in a mount of {repository}: spec 2" in found["found"]
 
 
 def test_missing_tools_come_with_the_package_to_install(zfuse, tmp_path):

@@ -18,23 +18,29 @@ import click
 import trio
 
 from zfuse.cli import output
-from zfuse.cli.layers import all_layers, layer_of, user_config
+from zfuse.cli.layers import all_layers, user_config
 from zfuse.cli.main import most_telling
 from zfuse.cli.options import storage_options
 from zfuse.cli.serving import default_log
-from zfuse.cli.target import Target, opened
+from zfuse.cli.target import Target, find_target, opened
 from zfuse.daemon.control import call_mount, runtime_directory
 from zfuse.daemon.mount_point import allows_others, check_fuse
 from zfuse.daemon.mountinfo import zfuse_mounts
-from zfuse.daemon.settings import MOUNT_FILES, SYSTEM_CONFIG, layer_from_toml
-from zfuse.errors import ZfuseError
+from zfuse.daemon.settings import (
+    MOUNT_FILES,
+    SYSTEM_CONFIG,
+    layer_from_environment,
+    layer_from_toml,
+)
+from zfuse.errors import NotMountedError, ZfuseError
 
 OK, NOTE, BAD = "ok", "note", "bad"
-_PACKAGES: Final = ("zfuse", "pyfuse3", "trio", "zarr", "numpy", "aiobotocore", "flatbuffers")
+_PACKAGES: Final = ("zfuse", "pyfuse3", "trio", "zarr", "numpy", "aiobotocore", "zstandard")
 _CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
 _BDI: Final = Path("/sys/class/bdi")
 _FEW_FILES: Final = 1024
 _ASK_S: Final = 5.0
+_REPOSITORY: Final = "repository"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +61,16 @@ class Finding:
 def command(*, repo: str | None, as_json: bool, **flags: Any) -> int:  # noqa: ANN401
     """Find out what would keep zfuse from working on this machine, and say what to do.
 
-    With REPO, also whether that repository can be read. The exit code is 0 unless
-    something is bad. With --json, one object a line.
+    With REPO, also whether that repository, or the one that is mounted there, can be read.
+    The exit code is 0 unless something is bad: then it says what is wrong with REPO (10: there
+    is none), or else with the machine (6: the daemon of a mount is gone; 2: anything else).
+    With --json, one object a line.
     """
     worst = 0
     rows: list[tuple[str, ...]] = []
     for finding in _examine(repo, flags):
-        worst = worst or (finding.exit_code or 2 if finding.state == BAD else 0)
+        if finding.state == BAD and (not worst or finding.check == _REPOSITORY):
+            worst = finding.exit_code or 2
         if as_json:
             output.print_json(asdict(finding))
         advice = f"; {finding.advice}" if finding.advice else ""
@@ -184,14 +193,18 @@ def _settings_files() -> Finding:
     try:
         for path in files:
             layer_from_toml(path, is_mount_file=path.parent == MOUNT_FILES)
+        layer_from_environment(os.environ)
     except ZfuseError as exc:
-        return Finding("settings files", BAD, str(exc), "mend that file")
+        return Finding("settings files", BAD, str(exc), "mend that")
     there = [str(path) for path in files if path.exists()]
     return Finding("settings files", OK, ", ".join(there) or "none")
 
 
 def _credentials() -> Finding:
-    profile = all_layers({}).get("profile")
+    try:
+        profile = all_layers({}).get("profile")
+    except ZfuseError:
+        return Finding("S3 credentials", NOTE, "not looked for", "mend the settings first")
     try:
         session = botocore.session.Session(profile=profile)
         credentials = session.get_credentials()
@@ -214,22 +227,31 @@ def _dead_mounts() -> Finding:
         except ZfuseError:
             dead.append(str(mount.path))
     if dead:
-        advice = f"run: zfuse umount --force {dead[0]}"
-        return Finding("mounts", BAD, f"without daemon: {', '.join(dead)}", advice)
+        advice = f"run: zfuse umount {dead[0]}"
+        found = f"without daemon: {', '.join(dead)}"
+        return Finding("mounts", BAD, found, advice, NotMountedError.exit_code)
     return Finding("mounts", OK, f"{alive} alive")
 
 
 def _repository(repo: str, flags: Mapping[str, Any]) -> Finding:
     began = time.monotonic()
     try:
-        found = trio.run(_open, Target(repo, all_layers(layer_of(flags))))
+        target = find_target(repo, flags)
+        found = trio.run(_open, target)
     except Exception as raised:
         exc = most_telling(raised)
         if not isinstance(exc, ZfuseError):
             raise
         problem, _, advice = str(exc).partition("; ")
-        return Finding("repository", BAD, problem, advice, exc.exit_code)
-    return Finding("repository", OK, f"{found}, {time.monotonic() - began:.2f} s to open")
+        return Finding(_REPOSITORY, BAD, problem, advice, exc.exit_code)
+    if not _is_repository(repo, target):
+        found = f"{repo} is in a mount of {found}"
+    return Finding(_REPOSITORY, OK, f"{found}, {time.monotonic() - began:.2f} s to open")
+
+
+def _is_repository(repo: str, target: Target) -> bool:
+    """Tell whether *repo* is the repository of *target* itself, not a place in a mount of it."""
+    return "://" in repo or str(Path(repo).absolute()) == target.location
 
 
 async def _open(target: Target) -> str:
