@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import socket
@@ -11,6 +12,8 @@ import pytest
 import zarr
 
 from tests.mount.mounting import mounting
+from zfuse.cli.detach import detach
+from zfuse.daemon.control import runtime_directory
 from zfuse.daemon.mountinfo import zfuse_mounts
 from zfuse.daemon.unmount import wait_for_end
 
@@ -62,15 +65,37 @@ def test_one_ref_can_be_the_mount_point_itself(zfuse, repository, directory, cho
     assert zfuse("umount", directory).status == 0
 
 
-def test_mount_d_shows_the_log_and_the_exit_code_when_it_fails(zfuse, tmp_path, directory, log):
+def test_mount_d_shows_the_error_and_the_exit_code_when_it_fails(zfuse, tmp_path, directory, log):
     outcome = zfuse("mount", "-d", tmp_path / "nothing", directory)
-    assert outcome.status == 10
-    first, second = outcome.err.splitlines()
-    assert first.startswith("zfuse: no Icechunk repository at")
-    assert second == (
-        f"zfuse: the daemon ended with exit code 10 before the mount was ready; its log is {log}"
-    )
-    assert outcome.err.splitlines()[0] in log.read_text()
+    outcome.fails(10, "no Icechunk repository at")
+    assert outcome.err in log.read_text()
+
+
+def dying(reporter):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def talkative(reporter):
+    sys.stderr.write("line\n" * 100 + "zfuse: it broke\n")
+    sys.stderr.flush()
+    return 8
+
+
+@pytest.mark.parametrize(
+    ("work", "status", "words"), [(dying, 1, "was killed by SIGKILL"), (talkative, 8, "code 8")]
+)
+def test_a_daemon_that_ends_without_a_word_leaves_its_log(tmp_path, capfd, work, status, words):
+    def logging_work(reporter):
+        reporter.log_to(tmp_path / "log")
+        try:
+            os._exit(work(reporter))
+        finally:
+            os._exit(99)
+
+    assert detach(logging_work, lambda facts: None) == status
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert words in last
+    assert last.endswith(f"its log is {tmp_path}/log")
 
 
 def test_the_log_goes_where_it_is_told(zfuse, repository, directory, tmp_path, log):
@@ -176,11 +201,18 @@ def test_a_daemon_that_was_killed_is_seen_and_cleared_away(zfuse, repository, di
     assert wait_for_end(pid, 20)
     (row,) = [r for r in zfuse("list", "--json").json_lines if r["mountpoint"] == str(directory)]
     assert row["alive"] is False
-    assert "zfuse umount" in zfuse("list").out
+    assert f"no daemon: run zfuse umount {directory}" in zfuse("list").out
+    doctor = zfuse("doctor", "--json")
+    (finding,) = [row for row in doctor.json_lines if row["check"] == "mounts"]
+    assert (doctor.status, finding["state"]) == (6, "bad")
+    assert finding["advice"].startswith("run: zfuse umount /")
     zfuse("status", directory).fails(6, "is gone", f"zfuse umount {directory}")
     zfuse("ls", directory / "branch" / "main").fails(6, "is gone")
-    zfuse("mount", repository, directory).fails(7, f"zfuse umount {directory}")
+    zfuse("mount", repository, directory).fails(
+        7, "its daemon is gone", f"zfuse umount {directory}"
+    )
     assert zfuse("umount", directory).status == 0
+    assert not (runtime_directory(os.geteuid()) / f"{pid}.sock").exists()
     assert os.listdir(directory) == []
 
 
@@ -195,6 +227,19 @@ def test_a_daemon_that_hangs_can_be_got_rid_of(zfuse, repository, directory):
     finally:
         os.kill(pid, signal.SIGCONT)
     assert wait_for_end(pid, 20)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_foreground_mount_though_it_is_in_use(repository, directory, number):
+    with mounting(repository, directory) as mounted:
+        held = os.open(directory / "tag" / "v1.0" / "zarr.json", os.O_RDONLY)
+        try:
+            mounted.daemon.send_signal(number)
+            assert mounted.daemon.wait(20) == 0
+            assert os.listdir(directory) == []
+        finally:
+            with contextlib.suppress(OSError):  # nobody is left to take note
+                os.close(held)
 
 
 def test_list_tells_repository_ref_and_daemon(zfuse, mount, repository):

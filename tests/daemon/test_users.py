@@ -52,6 +52,11 @@ def test_a_neighbour_with_a_longer_name_is_not_inside(tmp_path, start):
     assert users_of(tmp_path / "mnt") == []
 
 
+def test_this_process_is_left_out(tmp_path):
+    with open(tmp_path / "data", "w"):
+        assert users_of(tmp_path) == []
+
+
 def test_says_it_in_words(tmp_path, start):
     process = start(WAIT, cwd=tmp_path)
     (user,) = users_of(tmp_path)

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 _TAIL_LINES: Final = 20
+_SAID: Final = "zfuse: "
+"""How the line begins that tells why a command failed."""
 
 
 class Reporter:
@@ -73,22 +75,31 @@ def detach(work: Callable[[Reporter], int], done: Callable[[Mapping[str, Any]], 
 
 def _wait(child: int, source: int, done: Callable[[Mapping[str, Any]], None]) -> int:
     log: Mapping[str, Any] | None = None
-    with open(source) as lines:
-        for line in lines:
+    with open(source) as messages:
+        for line in messages:
             message = json.loads(line)
             if "ready" in message:
                 done(message["ready"])
                 return 0
             log = message
     _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
+    ended = os.waitstatus_to_exitcode(status)
+    code = ended if ended > 0 else 1
     if log is not None:
         with Path(log["log"]).open(errors="replace") as text:
             text.seek(log["offset"])
-            sys.stderr.writelines(text.readlines()[-_TAIL_LINES:])
+            lines = text.readlines()
+        sys.stderr.writelines(lines[-_TAIL_LINES:])
+        if len(lines) <= _TAIL_LINES and lines and lines[-1].startswith(_SAID):
+            return code  # all that there is to know is said
         print(
-            f"zfuse: the daemon ended with exit code {code} before the mount was ready;"
-            f" its log is {log['log']}",
+            f"zfuse: the daemon {_how(ended)} before the mount was ready; its log is {log['log']}",
             file=sys.stderr,
         )
-    return code if code > 0 else 1
+    return code
+
+
+def _how(ended: int) -> str:
+    if ended < 0:
+        return f"was killed by {signal.Signals(-ended).name}"
+    return f"ended with exit code {ended}"

@@ -32,11 +32,17 @@ def command(*, as_json: bool) -> None:
                 row["mountpoint"],
                 row["repository"],
                 row["ref"] or "all refs",
-                f"pid {row['pid']}" if row["alive"] else "no daemon: run zfuse umount --force",
+                _daemon(row),
             )
             for row in rows
         ]
     )
+
+
+def _daemon(row: dict[str, Any]) -> str:
+    if row["alive"]:
+        return f"pid {row['pid']}"
+    return f"no daemon: run zfuse umount {row['mountpoint']}"
 
 
 def _row(mount: MountPoint) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import trio
 
 from zfuse.cli.detach import Reporter
 from zfuse.cli.layers import all_layers, layer_of
+from zfuse.daemon.control import runtime_directory
+from zfuse.daemon.leftovers import clear_leftovers
 from zfuse.daemon.mount import serve
 from zfuse.daemon.mount_point import check_fuse, check_mount_point
 from zfuse.daemon.settings import (
@@ -40,6 +42,7 @@ def serve_mount(
     settings, mountpoint = interpret(flags)
     check_fuse(allow_other=settings.allow_other)
     check_mount_point(mountpoint, settings.repository)
+    clear_leftovers(runtime_directory(os.geteuid()))
     _start_logging(settings, mountpoint, reporter)
     notifier = Notifier.from_environment(os.environ, os.getpid())
     facts = {

@@ -8,6 +8,8 @@ from typing import Final
 import click
 
 from zfuse.cli import output
+from zfuse.daemon.control import socket_path
+from zfuse.daemon.leftovers import clear_leftovers
 from zfuse.daemon.settings import mount_file
 from zfuse.daemon.unmount import daemon_of, mount_at, unmount, wait_for_end
 from zfuse.errors import BusyError, InvalidInputError
@@ -22,13 +24,14 @@ _PATIENCE_S: Final = 30.0
 @click.option(
     "--force",
     is_flag=True,
-    help="Even if it is in use or its daemon is gone: who uses it loses it.",
+    help="Even if it is in use or its daemon hangs: who uses it loses it.",
 )
 @output.as_json
 def command(*, directory: str | None, name: str | None, force: bool, as_json: bool) -> None:
     """End the mount at DIR, and wait until its daemon has ended.
 
-    A mount in use stays, and the processes that use it are named.
+    A mount in use stays, and the processes that use it are named. One whose daemon is gone
+    is cleared away.
     """
     if directory is None:
         if name is None:
@@ -39,6 +42,7 @@ def command(*, directory: str | None, name: str | None, force: bool, as_json: bo
     os.chdir("/")  # this process shall not be what keeps the mount busy
     unmount(mount, lazy=force)
     # Detached, the mount lives on for who uses it, and so does its daemon.
+    clear_leftovers(socket_path(mount).parent)
     ended = pid is None or wait_for_end(pid, _BRIEFLY_S if force else _PATIENCE_S)
     if not ended:
         message = f"{mount.path} is unmounted, but its daemon (pid {pid}) goes on"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from zfuse.daemon.mountinfo import FSTYPE, all_mounts
+from zfuse.daemon.unmount import daemon_of
 from zfuse.errors import BusyError, InvalidInputError
 from zfuse.storage.open import LocalLocation, parse_location
 
@@ -82,6 +83,11 @@ def _check_free(directory: Path) -> None:
     here = [m for m in all_mounts() if m.path in spelled and m.fstype.startswith("fuse")]
     if not here:
         return
+    if here[-1].fstype == FSTYPE and daemon_of(here[-1]) is None:
+        raise BusyError(
+            f"a mount of {here[-1].source} is at {directory}, but its daemon is gone; clear it"
+            f" away with: zfuse umount {directory}"
+        )
     if here[-1].fstype == FSTYPE:
         raise BusyError(
             f"{here[-1].source} is mounted at {directory} already; end that mount with:"

@@ -25,10 +25,12 @@ class User:
 def users_of(directory: Path, proc: Path = Path("/proc")) -> list[User]:
     """Return the processes that use something below *directory*, one entry each.
 
-    Processes of other users are seen by root alone.
+    Processes of other users are seen by root alone; this one is left out.
     """
     found: list[User] = []
     for process in sorted(proc.glob("[0-9]*"), key=lambda p: int(p.name)):
+        if int(process.name) == os.getpid():
+            continue
         what = next(_uses(process, str(directory)), None)
         if what is not None:
             found.append(User(int(process.name), _name(process), what))
