@@ -1,6 +1,6 @@
 """The Python half of scripts/quickstart: makes the repository, and reads it through the mount.
 
-    python scripts/quickstart.py make REPOSITORY DATA
+    python scripts/quickstart.py make REPOSITORY DATA    (directories; it makes both)
     python scripts/quickstart.py read MOUNTPOINT
 
 zfuse cannot write arrays yet, so the official library makes the repository.
@@ -8,6 +8,7 @@ zfuse cannot write arrays yet, so the official library makes the repository.
 
 import sys
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 
 import icechunk
@@ -108,10 +109,16 @@ def _write_arrays(store: zarr.abc.store.Store, data: Path) -> None:
     )
     source = data / "pressure.raw"
     source.write_bytes(pressure().tobytes())
+    # With the time on record, readers notice when somebody changes the file.
+    written = datetime.fromtimestamp(int(source.stat().st_mtime), UTC)
     size = virtual.nbytes // 2
     for number in range(2):
         store.set_virtual_ref(
-            f"pressure/c/{number}/0", f"file://{source}", offset=number * size, length=size
+            f"pressure/c/{number}/0",
+            f"file://{source}",
+            offset=number * size,
+            length=size,
+            checksum=written,
         )
 
 
@@ -149,7 +156,8 @@ def main() -> int:
     with zarr.config.set({"array.rectilinear_chunks": True}):
         match sys.argv[1:]:
             case ["make", repository, data]:
-                make(Path(repository), Path(data))
+                Path(data).mkdir(parents=True, exist_ok=True)
+                make(Path(repository).absolute(), Path(data).absolute())
                 return 0
             case ["read", mountpoint]:
                 return read(Path(mountpoint))

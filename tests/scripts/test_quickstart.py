@@ -49,14 +49,25 @@ def test_makes_mounts_reads_and_leaves_nothing_behind(environment):
 @pytest.mark.fuse
 def test_a_value_that_differs_fails(tmp_path):
     command = [sys.executable, ROOT / "scripts" / "quickstart.py"]
-    (tmp_path / "data").mkdir()
-    subprocess.run([*command, "make", tmp_path / "repo", tmp_path / "data"], check=True)
+    subprocess.run([*command, "make", "repo", "data"], check=True, cwd=tmp_path)
     allow = f"file://{tmp_path}/data/"
     with mounting(tmp_path / "repo", tmp_path / "mnt", "--allow-virtual", allow) as mounted:
         for version in ("branch/main", "branch/draft", "tag/v1.0"):
             shutil.copytree(mounted.path / version, tmp_path / "copy" / version)
     read = [*command, "read", tmp_path / "copy"]
     assert subprocess.run(read, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+    # The file that virtual chunks lie in changes, which the references have a time against.
+    os.utime(tmp_path / "data" / "pressure.raw", (0, 2_000_000_000))
+    done = subprocess.run(
+        [sys.executable, "-m", "zfuse", "cat", "repo", "pressure/c/1/0", "--allow-virtual", allow],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 8
+    assert "changed since it was referenced" in done.stderr
 
     chunk = tmp_path / "copy" / "branch" / "main" / "pressure" / "c" / "1" / "0"
     chunk.write_bytes(bytes(8) + chunk.read_bytes()[8:])
