@@ -49,6 +49,8 @@ def test_locations(location, found):
         ("s3:///key", "bucket"),
         ("http://", "host"),
         ("https:///path", "host"),
+        ("http://[::1/", "valid host"),
+        ("http://host:99999", "valid host"),
         ("file://host/path", "three slashes"),
         ("file://", "three slashes"),
         ("gs://bucket/x", "extra 'cloud'"),
@@ -60,6 +62,23 @@ def test_locations(location, found):
 def test_what_is_no_location_says_why(location, told):
     with pytest.raises(InvalidInputError, match=told):
         parse_location(location)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "https://user:hush@host/data",
+        "http://hush@host",
+        "HTTPS://user:hush@[::1]:80/",
+        "https://user:hu@hush@host/",
+        "https://user:hush/hush@host/",
+        "ftp://user:hush@host/",
+    ],
+)
+async def test_an_url_with_a_password_is_refused_without_showing_it(opener, location):
+    with pytest.raises(InvalidInputError) as caught:
+        await opener.open(location)
+    assert "hush" not in str(caught.value)
 
 
 def test_secrets_are_not_printed():

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, assert_never
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import trio
 
@@ -74,7 +74,7 @@ def parse_location(location: str) -> Location:
             )
         case _:
             raise InvalidInputError(
-                f"{location}: unknown scheme {scheme}://; use a path, file://, s3:// or https://"
+                f"unknown scheme {scheme}://; use a path, file://, s3:// or https://"
             )
 
 
@@ -93,8 +93,19 @@ def _s3(location: str, rest: str) -> S3Location:
 
 
 def _http(location: str, rest: str) -> HttpLocation:
-    if not rest.partition("/")[0]:
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in authority:
+        raise InvalidInputError(
+            "credentials do not belong into URLs, where logs and settings would show them:"
+            " leave out what is before the @"
+        )
+    if not authority:
         raise InvalidInputError(f"{location} names no host")
+    try:
+        _ = urlsplit(location).port
+    except ValueError as exc:
+        # Not shown: with a slash in it, a password looks like a port.
+        raise InvalidInputError("the URL has no valid host and port") from exc
     return HttpLocation(location.rstrip("/"))
 
 
