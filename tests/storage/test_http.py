@@ -15,6 +15,7 @@ from zfuse.errors import (
     TransientStorageError,
 )
 from zfuse.storage.base import ABSENT, Unmodified
+from zfuse.storage.open import StorageOpener
 
 _numbers = itertools.count()
 
@@ -91,9 +92,17 @@ async def test_without_ranges_only_what_is_needed_is_read(opener, nginx, folder)
         assert proxy.bytes_sent < len(BIG * 8) // 2
 
 
-async def test_an_url_shows_no_password(opener):
-    storage = await opener.open("https://user:secret@example.org/data/")
-    assert storage.url == "https://example.org/data"
+async def test_redirects_are_judged_behind_a_proxy_too(monkeypatch, nginx):
+    with fault_proxy(nginx.url) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        proxy.plan = lambda _request: Answer("302 Found", {"Location": f"{nginx.url}/k"})
+        async with StorageOpener() as opener:
+            storage = await opener.open("http://far.example/data")
+            with pytest.raises(StorageError, match="private network"):
+                await storage.get("k")
+        assert [request.target for request in proxy.requests] == ["http://far.example/data/k"]
 
 
 class TestOddServers:
@@ -122,9 +131,17 @@ class TestOddServers:
         with pytest.raises(TransientStorageError, match="got 1-2"):
             await storage.get_range("k", ByteRange(1, 4))
 
-    async def test_a_longer_range_than_asked_is_cut(self, storage, proxy):
+    async def test_a_longer_range_than_asked_is_refused(self, storage, proxy):
         self.answer(proxy, "206 Partial Content", b"ello", Content_Range="bytes 1-4/5")
-        assert await storage.get_range("k", ByteRange(1, 3)) == b"el"
+        with pytest.raises(StorageError, match="sends more"):
+            await storage.get_range("k", ByteRange(1, 3))
+
+    @pytest.mark.parametrize("location", ["/a b", "http://[::1/", "http://a..b/", "http://h:x/"])
+    async def test_odd_redirects_are_storage_errors(self, storage, proxy, location):
+        self.answer(proxy, "302 Found", Location=location)
+        with pytest.raises(StorageError, match=r"valid URL|circles"):
+            await storage.get("k")
+        assert proxy.requests[-1].target in {"/k", "/a%20b"}
 
     async def test_fewer_bytes_than_the_range_has_is_an_error(self, storage, proxy):
         self.answer(proxy, "206 Partial Content", b"el", Content_Range="bytes 1-3/5")

@@ -1,11 +1,11 @@
 """Objects on a plain web server, to be read only."""
 
 from collections.abc import AsyncGenerator
-from typing import NoReturn
+from typing import Final, NoReturn
 from urllib.parse import quote
 
 from zfuse.byterange import ByteRange
-from zfuse.errors import NotAllowedError
+from zfuse.errors import NotAllowedError, StorageError
 from zfuse.storage.asyncio_thread import AsyncioThread
 from zfuse.storage.base import Blob, Expectation, ObjectInfo, Storage, Unmodified, Version
 from zfuse.storage.http_answers import (
@@ -16,16 +16,21 @@ from zfuse.storage.http_answers import (
     version_of,
 )
 from zfuse.storage.http_pool import HttpPool
+from zfuse.storage.http_redirects import redirected
 from zfuse.storage.http_session import HttpAnswer, HttpRequest, HttpSession
 from zfuse.storage.keys import check_key
+
+_MAX_REDIRECTS: Final = 10
 
 
 class HttpStorage(Storage):
     """The files below a base URL.
 
-    Redirects are followed. A server that does not know ranges sends whole files; what is not
-    wanted of them is dropped as it arrives.
+    Redirects are followed, but not from https to http nor into a private network. A server that
+    does not know ranges sends whole files; what is not wanted of them is dropped as it arrives.
     """
+
+    bounds_silence = True
 
     def __init__(
         self, thread: AsyncioThread, session: HttpSession, pool: HttpPool, base_url: str
@@ -37,10 +42,8 @@ class HttpStorage(Storage):
 
     @property
     def url(self) -> str:
-        """Return the base URL, without the password that it may contain."""
-        scheme, _, rest = self._base_url.partition("://")
-        authority, slash, path = rest.partition("/")
-        return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+        """Return the base URL."""
+        return self._base_url
 
     async def get(self, key: str) -> Blob:
         """Return the whole object."""
@@ -84,10 +87,17 @@ class HttpStorage(Storage):
     ) -> HttpAnswer:
         check_key(key)
         url = f"{self._base_url}/{quote(key, safe='/~')}"
-        request = HttpRequest(method, url, headers, window=window, follow=True)
-        if self._pool.reaches(url):
-            return await self._pool.send(request)
-        return await self._thread.run(self._session.send, request)
+        for _ in range(_MAX_REDIRECTS):
+            request = HttpRequest(method, url, headers, window=window)
+            if self._pool.reaches(url):
+                answer = await self._pool.send(request)
+            else:
+                answer = await self._thread.run(self._session.send, request)
+            target = redirected(url, answer)
+            if target is None:
+                return answer
+            url = target
+        raise StorageError(f"{self._name(key)} redirects in circles")
 
     def _name(self, key: str) -> str:
         return f"{self.url}/{key}"

@@ -12,11 +12,9 @@ What needs a proxy, and what may be sent only once, goes through zfuse.storage.h
 import io
 import socket
 import ssl
-from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import h11
@@ -24,24 +22,14 @@ import trio
 from multidict import CIMultiDict
 
 from zfuse.byterange import ByteRange
-from zfuse.errors import InvalidInputError, StorageError, TransientStorageError
-from zfuse.storage.http_session import HttpAnswer, HttpRequest
+from zfuse.errors import StorageError, TransientStorageError
+from zfuse.storage.http_connection import BrokenError, Connection, KeptConnections
+from zfuse.storage.http_session import HttpAnswer, HttpRequest, check_size, without_credentials
 
-_MAX_REDIRECTS: Final = 10
 _ERROR_BODY_MAX: Final = 1 << 16
 _HEAD_PIECE: Final = 1 << 14
-_KEPT_PER_HOST: Final = 256
-_REDIRECTS: Final = {301, 302, 303, 307, 308}
-
-_Origin = tuple[str, str, int, int]
-
-
-class _BrokenError(Exception):
-    """The connection broke; ``unanswered`` if nothing had been received on it yet."""
-
-    def __init__(self, why: str, *, unanswered: bool = False) -> None:
-        super().__init__(why)
-        self.unanswered = unanswered
+_AT_ONCE: Final = 1 << 26
+"""Up to this length, an announced body gets its memory before it arrives."""
 
 
 class HttpPool:
@@ -52,7 +40,7 @@ class HttpPool:
 
     def __init__(self, idle_s: float) -> None:
         self._idle_s = idle_s
-        self._kept: defaultdict[_Origin, list[_Connection]] = defaultdict(list)
+        self._kept = KeptConnections()
         self._trusted: ssl.SSLContext | None = None
         self._proxies: dict[str, str] | None = None
 
@@ -60,56 +48,59 @@ class HttpPool:
         """Tell whether *url* is reached without a proxy."""
         if self._proxies is None:  # read once: it goes through the environment
             self._proxies = getproxies()
-        parts = urlsplit(url)
-        return parts.scheme not in self._proxies or proxy_bypass(parts.hostname or "")
+        if not self._proxies:
+            return True
+        try:
+            parts = urlsplit(url)
+            return parts.scheme not in self._proxies or proxy_bypass(parts.hostname or "")
+        except ValueError:
+            return True  # send() tells what is wrong
 
     async def send(self, request: HttpRequest) -> HttpAnswer:
         """Return the answer to a request without a body that may be sent twice.
 
         Raises:
             TransientStorageError: the connection failed.
-            StorageError: the host does not exist, or its certificate is not trusted.
+            StorageError: the URL is not valid, the host does not exist, its certificate is not
+                trusted, or it sends more than was asked for.
         """
-        url = request.url
-        for _ in range(_MAX_REDIRECTS):
-            answer = await self._send(urlsplit(url), request)
-            target = answer.headers.get("Location")
-            if not request.follow or answer.status not in _REDIRECTS or target is None:
-                return answer
-            url = urljoin(url, target)
-        raise StorageError(f"{request.url} redirects in circles")
+        try:
+            url = urlsplit(request.url)
+            return await self._send(url, _port(url), request)
+        except (ValueError, h11.LocalProtocolError) as exc:  # names also fail in the resolver
+            # What is wrong with it is not told: that may quote a part that should not be seen.
+            raise StorageError(f"{without_credentials(request.url)} is not a valid URL") from exc
 
     async def aclose(self) -> None:
         """Close all connections."""
-        while self._kept:
-            _, connections = self._kept.popitem()
-            for connection in connections:
-                await connection.aclose()
+        self._kept.close_all()
 
-    async def _send(self, url: SplitResult, request: HttpRequest) -> HttpAnswer:
-        if url.scheme not in {"http", "https"} or not url.hostname:
-            raise InvalidInputError(f"{url.geturl()} is not a valid URL")
-        port = url.port or (443 if url.scheme == "https" else 80)
-        origin = (url.scheme, url.hostname, port, id(request.tls))
-        kept = self._kept[origin]
+    async def _send(self, url: SplitResult, port: int, request: HttpRequest) -> HttpAnswer:
+        origin = (url.scheme, url.hostname or "", port, id(request.tls))
         while True:
-            used_before = bool(kept)
-            connection = kept.pop() if kept else await self._connect(url, port, request.tls)
+            kept = self._kept.take(origin)
+            connection = kept or await self._connect(url, port, request.tls)
             try:
                 answer, is_reusable = await self._exchange(connection, url, request)
-            except _BrokenError as exc:
-                # A server may close a connection that it kept while we did not look.
-                if used_before and exc.unanswered:
-                    continue
-                raise TransientStorageError(f"the connection to {url.netloc} broke: {exc}") from exc
-            if is_reusable and len(kept) < _KEPT_PER_HOST:
-                kept.append(connection)
+            except BrokenError as exc:
+                if kept:
+                    self._kept.close(origin)
+                    # A server may close a connection that it kept while we did not look.
+                    if exc.unanswered:
+                        continue
+                raise TransientStorageError(f"the connection to {_host(url)} broke: {exc}") from exc
+            except TransientStorageError:
+                if kept:
+                    self._kept.close(origin)
+                raise
+            if is_reusable:
+                self._kept.put(origin, connection)
             else:
-                await connection.aclose()
+                connection.close()
             return answer
 
     async def _exchange(
-        self, connection: "_Connection", url: SplitResult, request: HttpRequest
+        self, connection: Connection, url: SplitResult, request: HttpRequest
     ) -> tuple[HttpAnswer, bool]:
         finished = False
         try:
@@ -121,22 +112,20 @@ class HttpPool:
                 exchanged = await _Exchange(connection, url, request, moved).run()
                 finished = True
             if not finished:
-                raise TransientStorageError(f"{url.netloc} stopped answering")
+                raise TransientStorageError(f"{_host(url)} stopped answering")
             return exchanged
         finally:
             if not finished:
-                connection.abort()
+                connection.close()
 
-    async def _connect(
-        self, url: SplitResult, port: int, tls: ssl.SSLContext | None
-    ) -> "_Connection":
+    async def _connect(self, url: SplitResult, port: int, tls: ssl.SSLContext | None) -> Connection:
         host = url.hostname or ""
         try:
             with trio.fail_after(min(10.0, self._idle_s)):
                 stream = await trio.open_tcp_stream(host, port)
                 stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if url.scheme == "http":
-                    return _Connection(stream, None)
+                    return Connection(stream, None)
                 return await self._secured(stream, host, tls)
         except socket.gaierror as exc:
             if exc.errno == socket.EAI_NONAME:
@@ -145,7 +134,7 @@ class HttpPool:
         except trio.BrokenResourceError as exc:
             if isinstance(exc.__cause__, ssl.SSLError):
                 raise StorageError(
-                    f"{url.netloc}: the TLS connection failed: {exc.__cause__}"
+                    f"{_host(url)}: the TLS connection failed: {exc.__cause__}"
                 ) from exc
             raise _unreachable(url, exc) from exc
         except (OSError, trio.TooSlowError) as exc:
@@ -153,59 +142,34 @@ class HttpPool:
 
     async def _secured(
         self, stream: trio.SocketStream, host: str, tls: ssl.SSLContext | None
-    ) -> "_Connection":
+    ) -> Connection:
         if tls is None and self._trusted is None:
             self._trusted = ssl.create_default_context()
         context = tls or self._trusted
         assert context is not None
         secure = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
-        connection = _Connection(stream, secure)
+        connection = Connection(stream, secure)
         try:
             await secure.do_handshake()
         except BaseException:  # refused, broken or cancelled
-            connection.abort()
+            connection.close()
             raise
         return connection
 
 
+def _port(url: SplitResult) -> int:
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError(url.scheme)
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+def _host(url: SplitResult) -> str:
+    return url.netloc.rpartition("@")[2]
+
+
 def _unreachable(url: SplitResult, exc: Exception) -> TransientStorageError:
     told = str(exc) or "no answer in time"
-    return TransientStorageError(f"cannot connect to {url.netloc}: {told}", refused=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    plain: trio.SocketStream
-    secure: "trio.SSLStream[trio.SocketStream] | None"
-
-    async def send(self, data: bytes) -> None:
-        try:
-            await (self.secure or self.plain).send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
-            raise _BrokenError(str(exc.__cause__ or exc), unanswered=True) from exc
-
-    async def receive(self, size: int) -> bytes:
-        try:
-            return bytes(await (self.secure or self.plain).receive_some(size))
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
-            raise _BrokenError(str(exc.__cause__ or exc)) from exc
-
-    async def receive_into(self, view: memoryview) -> int:
-        if self.secure is not None:
-            data = await self.receive(len(view))
-            view[: len(data)] = data
-            return len(data)
-        try:
-            return await self.plain.socket.recv_into(view)
-        except OSError as exc:
-            raise _BrokenError(str(exc)) from exc
-
-    def abort(self) -> None:
-        self.plain.socket.close()
-
-    async def aclose(self) -> None:
-        # Without TLS's farewell, which would wait for the other side.
-        await trio.aclose_forcefully(self.secure or self.plain)
+    return TransientStorageError(f"cannot connect to {_host(url)}: {told}", refused=True)
 
 
 class _Exchange:
@@ -213,7 +177,7 @@ class _Exchange:
 
     def __init__(
         self,
-        connection: _Connection,
+        connection: Connection,
         url: SplitResult,
         request: HttpRequest,
         moved: Callable[[], None],
@@ -234,10 +198,12 @@ class _Exchange:
                 for name, value in response.headers
             )
             body, is_complete = await self._body(response.status_code, headers)
-        except h11.ProtocolError as exc:
-            raise _BrokenError(f"not HTTP as it should be: {exc}") from exc
+        except h11.RemoteProtocolError as exc:
+            raise BrokenError(f"not HTTP as it should be: {exc}") from exc
         closes = "close" in headers.get("Connection", "").lower() or response.http_version < b"1.1"
-        answer = HttpAnswer(response.status_code, bytes(response.reason).decode(), headers, body)
+        answer = HttpAnswer(
+            response.status_code, bytes(response.reason).decode("latin-1"), headers, body
+        )
         return answer, is_complete and not closes
 
     async def _ask(self) -> None:
@@ -246,7 +212,7 @@ class _Exchange:
             target = f"{target}?{self._url.query}"
         headers = {"Accept-Encoding": "identity", "User-Agent": "zfuse", **self._request.headers}
         if not any(name.lower() == "host" for name in headers):
-            headers["Host"] = self._url.netloc.rpartition("@")[2]
+            headers["Host"] = _host(self._url)
         message = h11.Request(
             method=self._request.method, target=target, headers=list(headers.items())
         )
@@ -263,7 +229,7 @@ class _Exchange:
                 continue  # 100 Continue and its like
             data = await self._connection.receive(_HEAD_PIECE)
             if not data:
-                raise _BrokenError("closed without an answer", unanswered=is_first)
+                raise BrokenError("closed without an answer", unanswered=is_first)
             is_first = False
             self._moved()
             self._protocol.receive_data(data)
@@ -273,19 +239,29 @@ class _Exchange:
         if self._request.method == "HEAD" or status in {204, 304}:
             return b"", True
         length = headers.get("Content-Length", "")
-        window = self._request.window if status == 200 else None
-        if status >= 300:
-            window = ByteRange(0, _ERROR_BODY_MAX)
         is_plain = length.isdecimal() and "Transfer-Encoding" not in headers
-        if is_plain and window is None:
-            return await self._exactly(int(length)), True
-        return await self._pieces(window)
+        size = int(length) if is_plain else None
+        wanted = self._request.window
+        if status >= 300:
+            return await self._pieces(ByteRange(0, _ERROR_BODY_MAX))
+        if wanted is not None and status == 200:
+            return await self._pieces(wanted)
+        if wanted is not None:
+            check_size(self._request.url, size or 0, wanted)
+        if size is not None and size <= _AT_ONCE:
+            return await self._exactly(size), True
+        if wanted is None:
+            return await self._pieces(None)
+        # One byte more shows whether there are too many.
+        body, is_complete = await self._pieces(ByteRange(0, len(wanted) + 2))
+        check_size(self._request.url, len(body), wanted)
+        return body, is_complete
 
     async def _exactly(self, size: int) -> bytes:
         """Read a body of known length into one piece of memory."""
         begun, _ = self._protocol.trailing_data
         if len(begun) > size:
-            raise _BrokenError("more bytes than announced")
+            raise BrokenError("more bytes than announced")
         if len(begun) == size:
             return bytes(begun)
         # getvalue() hands this memory out without copying it.
@@ -296,7 +272,7 @@ class _Exchange:
             while filled < size:
                 count = await self._connection.receive_into(view[filled:])
                 if not count:
-                    raise _BrokenError(f"the answer broke off after {filled} of {size} bytes")
+                    raise BrokenError(f"the answer broke off after {filled} of {size} bytes")
                 filled += count
                 self._moved()
         return holder.getvalue()

@@ -14,12 +14,12 @@ from typing import Final
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from zfuse.byterange import ByteRange
-from zfuse.errors import InvalidInputError, StorageError, TransientStorageError
+from zfuse.errors import StorageError, TransientStorageError
 
-_MAX_REDIRECTS: Final = 10
 _ERROR_BODY_MAX: Final = 1 << 16
 _READ_BUFFER: Final = 1 << 20
 """How much a connection reads ahead; the default of 64 KiB pauses a 1 MiB body 8 times."""
@@ -40,7 +40,6 @@ class HttpRequest:
     headers: Mapping[str, str]
     body: bytes | None = None
     window: ByteRange | None = None
-    follow: bool = False
     tls: SSLContext | None = None
 
 
@@ -114,21 +113,27 @@ class HttpSession:
         )
 
     async def _send(self, session: aiohttp.ClientSession, request: HttpRequest) -> HttpAnswer:
-        url = URL(request.url, encoded=True)
+        try:
+            url = URL(request.url, encoded=True)
+        except ValueError as exc:
+            raise _invalid(request.url) from exc
         try:
             async with session.request(
                 request.method,
                 url,
                 headers=request.headers,
                 data=None if request.body is None else io.BytesIO(request.body),
-                allow_redirects=request.follow,
-                max_redirects=_MAX_REDIRECTS,
+                allow_redirects=False,
                 proxy=self._proxy(url),
                 ssl=request.tls or True,
             ) as response:
                 body = await _read(response, request.window)
-                return HttpAnswer(response.status, response.reason or "", response.headers, body)
-        except (aiohttp.ClientError, OSError, EOFError) as exc:
+                headers: CIMultiDict[str] = CIMultiDict(
+                    (name.decode("latin-1"), value.decode("latin-1"))
+                    for name, value in response.raw_headers
+                )
+                return HttpAnswer(response.status, response.reason or "", headers, body)
+        except (aiohttp.ClientError, OSError, EOFError, ValueError) as exc:
             raise _translated(url, exc) from exc
 
     def _proxy(self, url: URL) -> str | None:
@@ -156,6 +161,10 @@ async def _read(response: aiohttp.ClientResponse, window: ByteRange | None) -> b
         return await _at_most(response, _ERROR_BODY_MAX)
     if response.status == 200 and window is not None:
         return await _cut(response, window)
+    if window is not None and response.status == 206:
+        body = await _at_most(response, max(len(window), 1))
+        check_size(str(response.url), len(body), window)
+        return body
     length = response.headers.get("Content-Length")
     if length is None or response.method == "HEAD":
         return await response.read()
@@ -187,10 +196,29 @@ async def _cut(response: aiohttp.ClientResponse, window: ByteRange) -> bytes:
     return b"".join(pieces)
 
 
-def _translated(url: URL, exc: Exception) -> StorageError | InvalidInputError:
-    host = url.authority
+def check_size(url: str, size: int, wanted: ByteRange) -> None:
+    """Raise StorageError if a partial answer of *size* bytes is longer than what was *wanted*."""
+    if size > max(len(wanted), 1):  # nothing can only be asked for as one byte
+        raise StorageError(
+            f"{without_credentials(url)}: asked for {len(wanted)} bytes, the server sends more"
+        )
+
+
+def without_credentials(url: str) -> str:
+    """Return *url* as it may be shown: without user, password and query, which may be signed."""
+    scheme, _, rest = url.partition("://")
+    authority, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def _invalid(url: str) -> StorageError:
+    return StorageError(f"{without_credentials(url)} is not a valid URL")
+
+
+def _translated(url: URL, exc: Exception) -> StorageError:
+    host = url.authority.rpartition("@")[2]
     told = str(exc) or repr(exc)
-    error: StorageError | InvalidInputError
+    error: StorageError
     match exc:
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
             error = StorageError(f"{host}: the TLS connection failed: {told}")
@@ -200,10 +228,8 @@ def _translated(url: URL, exc: Exception) -> StorageError | InvalidInputError:
             error = TransientStorageError(f"cannot connect to {host}: {told}", refused=True)
         case TimeoutError():
             error = TransientStorageError(f"{host} stopped answering")
-        case aiohttp.InvalidURL():
-            error = InvalidInputError(f"{url} is not a valid URL")
-        case aiohttp.TooManyRedirects():
-            error = StorageError(f"{url} redirects in circles")
+        case aiohttp.InvalidURL() | ValueError():
+            error = _invalid(str(url))
         case _:
             error = TransientStorageError(f"the connection to {host} broke: {told}")
     return error
