@@ -275,6 +275,13 @@ def test_refresh_moves_branches(zfuse, tmp_path, directory):
         assert moved == [{"branch": "main", "before": before, "after": after}]
         assert os.listdir(directory / "branch" / "main") == ["zarr.json"]
 
+        repo.create_branch("next", after)
+        repo.create_tag("v1", after)
+        assert zfuse("refresh", directory).out == "branch/next is new\ntag/v1 is new\n"
+        repo.delete_branch("next")
+        told = zfuse("refresh", directory, "--json").json
+        assert told == {"moved": [], "new": [], "gone": ["branch/next"]}
+
 
 def test_systemd_is_told(repository, directory, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:

@@ -100,7 +100,7 @@ async def _serve(settings: MountSettings, mountpoint: Path, ready: Callable[[], 
             background.start_soon(_terminate_on, signals)
             mount = find_mount(mountpoint)
             async with _notifier() as notifier, trio.open_nursery() as loop:
-                refresh = _Refresh(file_system, notifier)
+                refresh = _Refresh(file_system, notifier, parts.repository)
                 server = ControlServer(socket, socket_path(mount), _commands(report, refresh))
                 await background.start(server.run)
                 if settings.follow_s is not None:
@@ -190,17 +190,24 @@ def _set(limit: Path, value: int) -> bool:
 class _Refresh:
     """Lets branches move, and has the kernel look up what that changed."""
 
-    def __init__(self, file_system: FileSystem, notifier: Notifier) -> None:
+    def __init__(self, file_system: FileSystem, notifier: Notifier, repository: Repository) -> None:
         self._file_system = file_system
         self._notifier = notifier
+        self._repository = repository
+
+    def _refs(self) -> set[str]:
+        branches, tags = self._repository.branches, self._repository.tags
+        return {*(f"branch/{name}" for name in branches), *(f"tag/{name}" for name in tags)}
 
     async def once(self) -> Mapping[str, Any]:
-        """Refresh and return what moved.
+        """Refresh and return what moved, and which branches and tags are new or gone.
 
         Raises:
             ZfuseError: a branch did not move; others may have.
         """
+        before = self._refs()
         refreshed = await self._file_system.refresh()
+        after = self._refs()
         await self._notifier.invalidate(refreshed.stale)
         if refreshed.errors:
             raise refreshed.errors[0]
@@ -212,7 +219,9 @@ class _Refresh:
                     "after": None if move.after is None else str(move.after),
                 }
                 for move in refreshed.moved
-            ]
+            ],
+            "new": sorted(after - before),
+            "gone": sorted(before - after),
         }
 
     async def follow(self, period_s: float) -> None:
