@@ -186,7 +186,7 @@ class Repository:
             async for info in ancestry:
                 if info.flushed_at <= moment:
                     return info
-        when = datetime.fromtimestamp(moment / 1e6, UTC).isoformat()
+        when = datetime.fromtimestamp(moment / 1e6, UTC).isoformat().replace("+00:00", "Z")
         raise NotFoundError(f"branch {branch!r} has no snapshot as old as {when}")
 
     def lookup_branch(self, name: str) -> SnapshotId:
