@@ -240,3 +240,14 @@ def test_what_a_repository_says_cannot_steer_the_terminal(zfuse, tmp_path):
     assert "\x1b" not in zfuse("ls", tmp_path / "repo", f"x{nasty}").err
     (newest, *_) = zfuse("log", tmp_path / "repo", "--json").json_lines
     assert newest["message"] == f"one{nasty}\ntwo{nasty}"
+
+
+def test_without_credentials_it_says_how_to_give_some(zfuse):
+    there = ["s3://bucket/repo", "--endpoint-url", "http://127.0.0.1:1", "--region", "x"]
+    zfuse("ls", *there).fails(12, "AWS_ACCESS_KEY_ID", "--profile", "--anonymous")
+
+
+def test_who_was_refused_without_credentials_is_not_told_to_send_none(zfuse, s3_server):
+    outcome = zfuse("ls", "s3://closed/repo", "--anonymous", env=s3_server.environment())
+    outcome.fails(12, "whose credentials are sent")
+    assert "pass --anonymous" not in outcome.err
