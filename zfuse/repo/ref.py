@@ -81,12 +81,11 @@ def parse_time(text: str) -> int:
     """
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter where UTC has no such year
         raise InvalidInputError(
             f"{text!r} is not a time; write it as 2026-08-20T09:00:00Z or 2026-08-20"
         ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     delta = moment - epoch
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
