@@ -211,8 +211,10 @@ class ChunkModifiedError(CorruptionError):
 
 @contextmanager
 def corruption_of(what: str) -> Iterator[None]:
-    """Name *what* in front of every CorruptionError that the block raises."""
+    """Name *what* in front of every error that the block raises about stored bytes."""
     try:
         yield
+    except UnsupportedVersionError as exc:
+        raise UnsupportedVersionError(f"{what}: {exc}") from exc
     except CorruptionError as exc:
         raise CorruptionError(f"{what} is damaged: {exc}; restore it from a copy") from exc

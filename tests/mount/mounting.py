@@ -70,6 +70,25 @@ def mounting(location, directory: Path, *arguments, env=None) -> Iterator[Mounte
     assert "Traceback" not in told, f"the daemon of {directory} met a bug:\n{told[-4000:]}"
 
 
+def failing_mount(location, directory: Path, *arguments, env=None) -> tuple[int, str]:
+    """Run ``zfuse mount``, which must end by itself; return its exit code and its one line."""
+    directory.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "zfuse", "mount", str(location), str(directory), *arguments]
+    environment = {**os.environ, **(env or {})}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            _, said = process.communicate(timeout=READY_S)
+        except subprocess.TimeoutExpired:
+            subprocess.run(["fusermount3", "-u", "-z", str(directory)], check=False, timeout=END_S)
+            process.kill()
+            raise AssertionError(f"{location} is mounted, or tries to: {said}") from None
+    lines = said.splitlines()
+    assert len(lines) == 1, said
+    assert lines[0].startswith("zfuse: ")
+    assert not any(mount.path == directory for mount in zfuse_mounts())
+    return process.returncode, lines[0]
+
+
 def end(directory: Path, daemon: subprocess.Popen, log: Path) -> None:
     """Unmount; where that does not work in time, abort the connection and kill the daemon.
 
