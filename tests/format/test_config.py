@@ -26,6 +26,23 @@ def test_no_config():
         assert config.inline_chunk_threshold_bytes == 512
 
 
+@pytest.mark.parametrize(
+    ("values", "level", "updates"),
+    [
+        (None, 3, 1000),
+        ({"compression": None, "num_updates_per_repo_info_file": None}, 3, 1000),
+        ({"compression": {"algorithm": "zstd", "level": 9}}, 9, 1000),
+        ({"compression": {"level": 0}, "num_updates_per_repo_info_file": 0}, 3, 1),
+        ({"compression": {"level": 255}, "num_updates_per_repo_info_file": 5}, 22, 5),
+        ({"compression": {"level": True}, "num_updates_per_repo_info_file": "5"}, 3, 1000),
+    ],
+)
+def test_how_files_are_written(values, level, updates):
+    config = RepositoryConfig.from_values(values)
+    assert config.compression_level == level
+    assert config.num_updates_per_repo_info_file == updates
+
+
 def test_part_of_a_config():
     values = {"inline_chunk_threshold_bytes": 77, "manifest": None, "of the future": {"x": 1}}
     config = RepositoryConfig.from_values(values)

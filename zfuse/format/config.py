@@ -12,6 +12,9 @@ from zfuse.errors import CorruptionError
 from zfuse.format.config_yaml import decode_yaml
 
 _DEFAULT_INLINE_THRESHOLD: Final = 512
+_DEFAULT_LEVEL: Final = 3
+_HIGHEST_LEVEL: Final = 22
+_DEFAULT_UPDATES_PER_FILE: Final = 1000
 
 _SCHEMES: Final[Mapping[str, tuple[str, ...]]] = {
     "s3": ("s3",),
@@ -86,6 +89,25 @@ class RepositoryConfig:
             CorruptionError: *data* is not YAML, or not a mapping of settings.
         """
         return cls.from_values(decode_yaml(data))
+
+    @property
+    def compression_level(self) -> int:
+        """The zstd level of metadata files; 0, which zstd takes for its default, is that too."""
+        level = _number(self.raw, "compression", "level", default=_DEFAULT_LEVEL)
+        return min(level, _HIGHEST_LEVEL) if level > 0 else _DEFAULT_LEVEL
+
+    @property
+    def num_updates_per_repo_info_file(self) -> int:
+        """After how many entries the ops log goes on in another file; at least 1."""
+        key = "num_updates_per_repo_info_file"
+        return max(1, _number(self.raw, key, default=_DEFAULT_UPDATES_PER_FILE))
+
+
+def _number(values: object, *keys: str, default: int) -> int:
+    """Return the number that lies in *values* under *keys*, *default* if none does."""
+    for key in keys:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values if isinstance(values, int) and not isinstance(values, bool) else default
 
 
 def _inline_threshold(values: Mapping[str, Any]) -> int:

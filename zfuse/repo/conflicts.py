@@ -146,7 +146,8 @@ def find_conflicts(
     Nodes that would come to lie at one path are not among them.
     """
     if log.moved_nodes:
-        yield Conflict(ConflictKind.MOVE_OPERATION_CANNOT_BE_REBASED, None)
+        if changes:
+            yield Conflict(ConflictKind.MOVE_OPERATION_CANNOT_BE_REBASED, None)
         return
     by_path = {node.path: node for node in theirs}
     yield from _invalid_groups(changes, by_path)

@@ -54,8 +54,9 @@ class RepositoryState:
 class Repository:
     """An open repository.
 
-    ``state`` is what was last read of it; it changes with ``refresh`` alone, so that
-    between two refreshes every question gets an answer of the same moment.
+    ``state`` is what was last read of it, or written by this process; it changes with
+    ``refresh`` and ``adopt`` alone, so that in between every question gets an answer of the
+    same moment.
     """
 
     def __init__(self, storage: Storage, assets: AssetManager, state: RepositoryState) -> None:
@@ -94,9 +95,13 @@ class Repository:
 
     async def refresh(self) -> RepositoryState:
         """Read the repository's state anew and return it."""
-        self.state = await fetch_state(self.storage)
-        self.assets.declare_containers(self.state.config.virtual_chunk_containers)
+        self.adopt(await fetch_state(self.storage))
         return self.state
+
+    def adopt(self, state: RepositoryState) -> None:
+        """Take *state* for the repository's, as it was read or written just now."""
+        self.state = state
+        self.assets.declare_containers(state.config.virtual_chunk_containers)
 
     async def snapshot_info(self, snapshot_id: SnapshotId) -> SnapshotInfo:
         """Return what is known of a snapshot.

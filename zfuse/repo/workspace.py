@@ -1,0 +1,173 @@
+"""The nodes and chunks of a branch with the changes that nobody committed yet, and changing them.
+
+Chunks are stored as they come, as nobody refers to them before a commit; all else waits in
+change sets. While a commit is being made changes go on, apart from those that it takes along.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import trio
+
+from zfuse.errors import InvalidInputError
+from zfuse.format.chunk_ref import ChunkRef, InlineRef, NativeRef
+from zfuse.format.ids import ChunkId, NodeId
+from zfuse.format.snapshot import ArrayNode, Node, Snapshot
+from zfuse.repo.change_set import ChangeSet
+from zfuse.repo.chunk_changes import UNTOUCHED
+from zfuse.repo.chunks import ChunkIndex
+from zfuse.repo.commit import check_moves
+from zfuse.repo.documents import chunk_fault, parse_document
+from zfuse.repo.new_ids import new_id
+from zfuse.repo.repository import Repository
+from zfuse.repo.working_tree import WorkingTree
+
+_UPLOADS: Final = 16
+
+
+class Workspace:
+    """Uncommitted changes.
+
+    ``base`` is the version that they change, ``tree`` the nodes as they are now; who commits
+    replaces both. Nodes and references that a method returned before stay readable.
+    """
+
+    def __init__(
+        self, repository: Repository, base: Snapshot, changes: ChangeSet | None = None
+    ) -> None:
+        self.repository = repository
+        self.base = base
+        self.tree = WorkingTree(base.nodes, changes)
+        self._pending = ChangeSet()  # what a commit took along that is not in the base yet
+        self._chunks = ChunkIndex(repository.assets)
+        self._uploads = trio.CapacityLimiter(_UPLOADS)
+        self._resumed: trio.Event | None = None  # there is one while changes have to wait
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether there is anything that the branch does not have yet, for all that is known."""
+        return bool(self._pending or self.tree.changes)
+
+    def changes(self) -> ChangeSet:
+        """Return all changes of the base, a commit that is under way included, as a copy."""
+        whole = ChangeSet()
+        whole.then(self._pending)
+        whole.then(self.tree.changes)
+        return whole
+
+    def node(self, path: str) -> Node | None:
+        """Return the node at *path*, None for an implicit group or nothing."""
+        return self.tree.node(path)
+
+    async def chunk_ref(self, array: ArrayNode, coords: tuple[int, ...]) -> ChunkRef | None:
+        """Return where the chunk of an array of ``tree`` is, None if there is none."""
+        for changes in (self.tree.changes, self._pending):
+            change = changes.chunk(array.id, coords)
+            if change is not UNTOUCHED:
+                return change
+        return await self._chunks.find(array, coords)
+
+    async def store_chunk(self, data: bytes) -> ChunkRef:
+        """Store the bytes of a chunk, if they are more than fit into a manifest.
+
+        A few are stored at a time, the others wait. What is never committed is garbage.
+
+        Raises:
+            InvalidInputError: *data* is empty.
+        """
+        if not data:
+            raise InvalidInputError("a chunk has no bytes, and no chunk decodes from nothing")
+        if len(data) <= self.repository.state.config.inline_chunk_threshold_bytes:
+            return InlineRef(bytes(data))
+        chunk_id = new_id(ChunkId)
+        async with self._uploads:
+            await self.repository.assets.store_chunk(chunk_id, data)
+        return NativeRef(chunk_id, 0, len(data))
+
+    async def set_chunk(self, path: str, coords: tuple[int, ...], data: bytes) -> ChunkRef:
+        """Store *data* as the chunk of an array and return where it is.
+
+        Raises:
+            InvalidInputError: the array can not have such a chunk.
+            NotFoundError: there is no such array.
+        """
+        self._check_chunk(path, coords, len(data))
+        ref = await self.store_chunk(data)
+        await self.set_chunk_ref(path, coords, ref)
+        return ref
+
+    async def set_chunk_ref(self, path: str, coords: tuple[int, ...], ref: ChunkRef) -> None:
+        """Make *ref* the chunk of an array.
+
+        Raises:
+            InvalidInputError: the array can not have such a chunk.
+            NotFoundError: there is no such array.
+        """
+        await self._turn()
+        node = self._check_chunk(path, coords, ref.size)
+        self.tree.changes.set_chunk(node.id, coords, ref)
+
+    async def delete_chunk(self, path: str, coords: tuple[int, ...]) -> None:
+        """Make sure that an array has no chunk at *coords*, which may be of any rank.
+
+        Raises:
+            NotFoundError: there is no such array.
+        """
+        await self._turn()
+        self.tree.changes.set_chunk(self.tree.array(path).id, coords, None)
+
+    async def set_metadata(self, path: str, user_data: bytes) -> bool:
+        """Give a node its zarr.json, and make it if there is none; tell if that changes it.
+
+        Raises:
+            AlreadyExistsError: it would turn a group into an array, or the reverse.
+            InvalidInputError: the repository can not hold it, or it is no Zarr v3 metadata.
+        """
+        document = parse_document(user_data, spec_version=self.repository.state.spec_version)
+        await self._turn()
+        return self.tree.set_metadata(path, document, new_id(NodeId))
+
+    async def delete(self, path: str) -> list[Node]:
+        """Delete a group with all below, or an array alone; return what is gone."""
+        await self._turn()
+        return self.tree.delete(path)
+
+    async def delete_node(self, path: str) -> Node | None:
+        """Delete the node at *path* alone, whatever is below, and return it."""
+        await self._turn()
+        return self.tree.delete_node(path)
+
+    async def move(self, source: str, target: str) -> list[Node]:
+        """Move what is at *source* and below; return the nodes as they are now.
+
+        Raises:
+            AlreadyExistsError: there is something at *target*.
+            InvalidInputError: *target* is below *source*, or no node can be there.
+            NotAllowedError: the settings of the repository forbid moves.
+            NotFoundError: there is nothing at *source*.
+        """
+        check_moves(self.repository.state.info)
+        await self._turn()
+        return self.tree.move(source, target)
+
+    def _check_chunk(self, path: str, coords: tuple[int, ...], size: int) -> ArrayNode:
+        node = self.tree.array(path)
+        fault = chunk_fault(node.shape, coords, size)
+        if fault is not None:
+            raise InvalidInputError(f"{path} can not have the chunk {coords}: {fault}")
+        return node
+
+    async def _turn(self) -> None:
+        """Wait as long as changes have to."""
+        while self._resumed is not None:
+            await self._resumed.wait()
+
+    @contextmanager
+    def _changes_wait(self) -> Iterator[None]:
+        self._resumed = trio.Event()
+        try:
+            yield
+        finally:
+            resumed, self._resumed = self._resumed, None
+            resumed.set()
