@@ -1,0 +1,5 @@
+"""Real mounts, for faults as readers meet them."""
+
+from tests.mount.conftest import mount, mounted
+
+__all__ = ["mount", "mounted"]  # fixtures
