@@ -34,6 +34,7 @@ def coalesce(ranges: Iterable[ByteRange], *, gap: int = 0) -> list[ByteRange]:
     for piece in sorted(r for r in ranges if len(r)):
         if merged and piece.start - merged[-1].stop <= gap:
             last = merged.pop()
-            piece = ByteRange(last.start, max(last.stop, piece.stop))
-        merged.append(piece)
+            merged.append(ByteRange(last.start, max(last.stop, piece.stop)))
+        else:
+            merged.append(piece)
     return merged
