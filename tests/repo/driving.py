@@ -104,7 +104,7 @@ async def session_keys(session):
             count = node.shape[0].num_chunks if node.shape else 1
             for n in range(count):
                 coords = (n,) if node.shape else ()
-                ref = await session.chunk_ref(node, coords)
+                ref = await session.chunk_ref(node.path, coords)
                 if ref is not None:
                     key = start + "/".join(["c", *map(str, coords)])
                     found[key] = await read_ref(session.repository.assets, ref)

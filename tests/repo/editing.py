@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from tests.compat.documents import array_document, delete, get_all, put
 from zfuse.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from zfuse.format.chunk_ref import InlineRef
-from zfuse.format.ids import NodeId
 from zfuse.format.snapshot import ArrayNode
 from zfuse.repo.chunk_changes import UNTOUCHED
 from zfuse.repo.documents import chunk_fault, parse_document
@@ -85,18 +84,14 @@ def edit_tree(tree, edits, spec_version=2):
     return done
 
 
-_next_id = iter(range(1, 1 << 60))
-
-
 def _edit(tree, edit, spec_version):
     path, slash, name = ("/" + edit.key).rpartition("/zarr.json")
     if slash and not name:
         if edit.data is None:
             tree.delete(path or "/")
         else:
-            new_id = NodeId(next(_next_id).to_bytes(NodeId.SIZE))
             document = parse_document(edit.data, spec_version=spec_version)
-            tree.set_metadata(path or "/", document, new_id)
+            tree.set_metadata(path or "/", document)
         return
     path, _, coords = ("/" + edit.key).rpartition("/c/")
     coords = tuple(map(int, coords.split("/")))

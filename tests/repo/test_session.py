@@ -6,20 +6,20 @@ import trio.testing
 
 from tests.compat.documents import GROUP
 from tests.repo.conftest import LINE
-from tests.repo.driving import (
-    read_ref,
-    session_keys,
-)
+from tests.repo.driving import NoVirtualChunks, read_ref, session_keys
 from tests.repo.stores import another, history, keys
 from zfuse.errors import (
+    AlreadyExistsError,
     ConflictError,
     InvalidInputError,
     NotAllowedError,
     NotFoundError,
+    OutcomeUnknownError,
     StorageTimeoutError,
 )
 from zfuse.format.chunk_ref import InlineRef, NativeRef
 from zfuse.format.layout import chunk_key
+from zfuse.repo.repository import Repository
 from zfuse.repo.session import Session
 
 
@@ -31,10 +31,10 @@ async def test_small_chunks_are_kept_in_the_session_and_large_ones_stored_at_onc
     assert (await store.get(chunk_key(large.chunk_id))).data == b"y" * 513
     node = session.node("/a")
     for coords, ref in {(1,): small, (2,): large, (3,): None}.items():
-        assert await session.chunk_ref(node, coords) == ref
+        assert await session.chunk_ref(node.path, coords) == ref
     assert await read_ref(session.repository.assets, large) == b"y" * 513
     await session.delete_chunk("/a", (0,))
-    assert await session.chunk_ref(node, (0,)) is None
+    assert await session.chunk_ref(node.path, (0,)) is None
 
 
 async def test_chunks_that_an_array_can_not_have_are_refused_before_they_are_stored(session, store):
@@ -159,3 +159,71 @@ async def test_the_first_snapshot_is_not_amended(repository):
     with pytest.raises(NotAllowedError):
         await session.amend("never")
     assert session.has_changes
+
+
+# -- copies and new branches ----------------------------------------------------------------
+
+
+async def test_a_copy_has_the_chunks_of_all_layers_and_stores_none(session, store):
+    await session.set_metadata("/g", GROUP)
+    await session.move("/a", "/g/a")
+    await session.set_chunk("/g/a", (1,), b"x" * 600)
+    await session.commit("second")
+    await session.set_chunk("/g/a", (2,), b"pending")
+    await session.set_chunk("/g/a", (3,), b"pending")
+    store.gate = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session.commit, "third")
+        await store.waits.wait()
+        await session.delete_chunk("/g/a", (3,))
+        await session.delete_chunk("/g/a", (0,))
+        await session.set_chunk("/g/a", (2,), b"latest")
+        stored = len([info async for info in store.list("chunks/")])
+        copies = await session.copy("/g", "/h")
+        assert len([info async for info in store.list("chunks/")]) == stored
+        store.gate.set()
+    assert [node.path for node in copies] == ["/h", "/h/a"]
+    await session.set_chunk("/g/a", (1,), b"only in the original")
+    shown = await session_keys(session)
+    assert {key: data for key, data in shown.items() if key.startswith("h/a/c")} == {
+        "h/a/c/1": b"x" * 600,
+        "h/a/c/2": b"latest",
+    }
+    await session.commit("copied")
+    assert await keys(store) == shown
+    with pytest.raises(NotFoundError):
+        await session.copy("/nothing", "/x")
+    with pytest.raises(AlreadyExistsError):
+        await session.copy("/g", "/h")
+
+
+async def test_changes_go_to_a_new_branch_when_they_can_not_go_to_the_old_one(session, store):
+    theirs = await another(store)
+    await theirs.set_chunk("/a", (0,), b"theirs")
+    await theirs.commit("theirs")
+    await session.set_chunk("/a", (0,), b"ours")
+    with pytest.raises(ConflictError):
+        await session.commit("mine")
+    with pytest.raises(AlreadyExistsError):
+        await session.branch_off("main")
+    await session.branch_off("mine")
+    tip = await session.commit("mine")
+    repository = await Repository.open(store, virtual=NoVirtualChunks())
+    assert repository.branches == {"main": theirs.base.id, "mine": tip}
+    assert [info.message async for info in repository.ancestry(tip)][:2] == ["mine", "base"]
+    await session.set_chunk("/a", (1,), b"more")
+    await session.commit("more")
+    assert (await history(store))[0] == "theirs"
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+async def test_the_answer_to_a_new_branch_gets_lost(carried_out, session, store):
+    store.lose = [carried_out]
+    if session.repository.state.spec_version == 1 and not carried_out:
+        with pytest.raises(OutcomeUnknownError):
+            await session.branch_off("mine")
+    await session.branch_off("mine")
+    assert session.repository.branches["mine"] == session.base.id
+    if session.repository.state.spec_version == 1:
+        with pytest.raises(InvalidInputError, match="slash"):
+            await session.branch_off("a/b")

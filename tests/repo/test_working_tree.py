@@ -172,12 +172,12 @@ def test_a_node_can_not_become_one_of_the_other_kind_and_the_same_bytes_change_n
     tree.take_changes()
     group, array = (parse_document(d, spec_version=2) for d in (GROUPS[0], ARRAYS[0]))
     with pytest.raises(AlreadyExistsError, match="/b is an array"):
-        tree.set_metadata("/b", group, NodeId(bytes(8)))
+        tree.set_metadata("/b", group)
     with pytest.raises(AlreadyExistsError, match="/g is a group"):
-        tree.set_metadata("/g", array, NodeId(bytes(8)))
+        tree.set_metadata("/g", array)
     with pytest.raises(InvalidInputError, match="canonical"):
-        tree.set_metadata("/g/", group, NodeId(bytes(8)))
-    assert not tree.set_metadata("/b", array, NodeId(bytes(8)))
+        tree.set_metadata("/g/", group)
+    assert not tree.set_metadata("/b", array)
     assert not tree.changes
     with pytest.raises(NotFoundError):
         tree.array("/g")
@@ -190,3 +190,23 @@ def test_nodes_with_odd_paths_stay_out_of_the_tree_and_in_the_version():
     tree.delete("/")
     assert tree.nodes == {}
     assert tree.changes.apply([*nodes, odd]) == [odd]
+
+
+def test_copies_are_new_nodes():
+    tree = base_tree()
+    tree.take_changes()
+    before = dict(tree.nodes)
+    copies = tree.copy(tree.subtree("/g"), "/g", "/copy")
+    assert {old.path: new.path for old, new in copies} == {
+        "/g": "/copy",
+        "/g/a": "/copy/a",
+        "/g/h": "/copy/h",
+    }
+    assert all(old.id != new.id and old.user_data == new.user_data for old, new in copies)
+    assert before.items() <= tree.nodes.items()
+    whole = tree.copy(tree.subtree("/"), "/", "/whole")
+    assert {new.path for _, new in whole} >= {"/whole", "/whole/g/h", "/whole/copy/a"}
+    with pytest.raises(NotFoundError):
+        tree.copy([], "/nothing", "/x")
+    with pytest.raises(AlreadyExistsError):
+        tree.copy(tree.subtree("/g"), "/g", "/a")

@@ -12,7 +12,6 @@ from typing import Any, Final
 import trio
 
 from zfuse.errors import InvalidInputError, NotAllowedError
-from zfuse.format.config import RepositoryConfig
 from zfuse.format.ids import INITIAL_SNAPSHOT, SnapshotId
 from zfuse.format.repo_info import RepoInfo, SnapshotInfo
 from zfuse.format.repo_update import FeatureFlag, Stamp, add_commit, allows, amend, later
@@ -22,7 +21,7 @@ from zfuse.format.transaction_log_encoder import encode_transaction_log
 from zfuse.repo.at_once import at_once
 from zfuse.repo.change_set import ChangeSet
 from zfuse.repo.merged_log import merge_logs
-from zfuse.repo.publish import move_branch_v1, now_us, update_repo_info
+from zfuse.repo.publish import change_repository, move_branch_v1, now_us
 from zfuse.repo.repository import Repository
 from zfuse.repo.write_manifests import FileSettings, write_manifests
 
@@ -152,17 +151,7 @@ async def publish_commit(
         parent = None if known is None else known.parent_id
         return amend(info, branch, base.id, replace(new, parent_id=parent), stamp)
 
-    info = await update_repo_info(repository.storage, change)
-    repository.adopt(
-        replace(
-            state,
-            branches=info.branches,
-            tags=info.tags,
-            config=RepositoryConfig.from_values(info.config),
-            info=info,
-            fetched_at=now_us(),
-        )
-    )
+    await change_repository(repository, change)
 
 
 async def descends(repository: Repository, snapshot_id: SnapshotId, ancestor: SnapshotId) -> bool:

@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 
 from zfuse.errors import CorruptionError, InvalidInputError
 from zfuse.format.ids import NodeId
-from zfuse.format.snapshot import ArrayNode, DimensionShape, GroupNode, ManifestRef
+from zfuse.format.snapshot import ArrayNode, DimensionShape, GroupNode, ManifestRef, Node
 from zfuse.format.values import Json
 from zfuse.format.zarr_json import ArrayMetadata
 
@@ -52,6 +52,13 @@ class ArrayDocument:
 
 
 Document = GroupDocument | ArrayDocument
+
+
+def document_of(node: Node) -> Document:
+    """Return the document of a node that is in a snapshot already, whatever it says."""
+    if isinstance(node, GroupNode):
+        return GroupDocument(node.user_data)
+    return ArrayDocument(node.user_data, node.shape, node.dimension_names)
 
 
 def parse_document(user_data: bytes, *, spec_version: int) -> Document:

@@ -10,11 +10,13 @@ Protocol: spec-v2, "Repo Info File"; spec-v1, "References".
 import random
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 import trio
 
 from zfuse.errors import (
+    AlreadyExistsError,
     BusyError,
     ConflictError,
     NotFoundError,
@@ -31,9 +33,11 @@ from zfuse.format.ref_file import branch_key, encode_ref
 from zfuse.format.repo_info import RepoInfo, Update
 from zfuse.format.repo_info_encoder import encode_repo_info
 from zfuse.format.repo_update import Stamp
+from zfuse.format.repo_update import create_branch as with_branch
 from zfuse.repo.new_ids import new_id
 from zfuse.repo.refs_v1 import parse_ref
-from zfuse.storage.base import Storage, Version
+from zfuse.repo.repository import Repository
+from zfuse.storage.base import ABSENT, Storage, Version
 
 _ATTEMPTS: Final = 100
 _AT_ONCE: Final = 5
@@ -55,6 +59,55 @@ async def pause(attempt: int) -> None:
     """
     ceiling = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** max(0, attempt - _AT_ONCE))
     await trio.sleep(0 if attempt < _AT_ONCE else random.uniform(0, ceiling))
+
+
+async def change_repository(
+    repository: Repository, change: Callable[[RepoInfo, Stamp], RepoInfo]
+) -> None:
+    """Publish a change of the repo info, as ``update_repo_info`` does, and of ``state``."""
+    info = await update_repo_info(repository.storage, change)
+    state = replace(
+        repository.state,
+        branches=info.branches,
+        tags=info.tags,
+        config=RepositoryConfig.from_values(info.config),
+        info=info,
+        fetched_at=now_us(),
+    )
+    repository.adopt(state)
+
+
+async def create_branch(repository: Repository, name: str, target: SnapshotId) -> None:
+    """Make a branch at a snapshot.
+
+    Raises:
+        AlreadyExistsError: there is one of that name.
+        InvalidInputError: version 1 can not hold such a name.
+        NotFoundError: there is no such snapshot.
+        ReadOnlyError: the repository takes no changes.
+    """
+    state = repository.state
+    if state.spec_version > 1:
+        await change_repository(
+            repository, lambda info, stamp: with_branch(info, name, target, stamp)
+        )
+        return
+    storage = repository.storage
+    if not await repository.has_snapshot(target):
+        raise NotFoundError(f"there is no snapshot {target}")
+    key = branch_key(name, encoded_names=has_encoded_names(storage))
+    try:
+        await storage.put(key, encode_ref(target), expect=ABSENT)
+    except VersionMismatchError:
+        raise AlreadyExistsError(f"there is a branch {name!r} already") from None
+    except OutcomeUnknownError as exc:
+        try:
+            found = parse_ref((await storage.get(key)).data, key)
+        except StorageError:
+            raise exc from None
+        if found != target:
+            raise AlreadyExistsError(f"there is a branch {name!r} already") from None
+    repository.adopt(replace(state, branches={**state.branches, name: target}))
 
 
 async def update_repo_info(

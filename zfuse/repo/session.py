@@ -31,7 +31,7 @@ from zfuse.repo.commit import (
 )
 from zfuse.repo.conflicts import DETECT, ConflictPolicy, rebase
 from zfuse.repo.new_ids import new_id
-from zfuse.repo.publish import pause
+from zfuse.repo.publish import create_branch, pause
 from zfuse.repo.repository import Repository
 from zfuse.repo.working_tree import WorkingTree
 from zfuse.repo.workspace import Workspace
@@ -145,6 +145,19 @@ class Session(Workspace):
                 if theirs is not None:
                     self._rebase(theirs, policy)
                 return theirs is not None
+
+    async def branch_off(self, name: str) -> None:
+        """Make a new branch at the base, and go on there with all changes.
+
+        Raises:
+            AlreadyExistsError: there is one of that name.
+            InvalidInputError: version 1 can not hold such a name.
+            ReadOnlyError: the repository takes no changes.
+        """
+        async with self._committing:
+            await self._finish_unsure()
+            await create_branch(self.repository, name, self.base.id)
+            self.branch = name
 
     async def discard(self) -> None:
         """Forget all changes, but not a commit whose outcome is not known."""

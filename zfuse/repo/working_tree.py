@@ -1,13 +1,14 @@
 """The nodes that a session shows: those of its base with its changes applied."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from zfuse.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from zfuse.format.ids import NodeId
 from zfuse.format.snapshot import ArrayNode, GroupNode, Node
 from zfuse.repo.change_set import ChangeSet
-from zfuse.repo.documents import Document, GroupDocument, path_fault
+from zfuse.repo.documents import Document, GroupDocument, document_of, path_fault
+from zfuse.repo.new_ids import new_id
 
 
 class WorkingTree:
@@ -65,8 +66,8 @@ class WorkingTree:
         taken, self.changes = self.changes, ChangeSet()
         return taken
 
-    def set_metadata(self, path: str, document: Document, new_id: NodeId) -> bool:
-        """Give the node at *path* its zarr.json; a node that is not there yet gets *new_id*.
+    def set_metadata(self, path: str, document: Document) -> bool:
+        """Give the node at *path* its zarr.json, and make it if there is none.
 
         An array keeps its id and its chunks, whatever its new grid. Returns whether that
         changes anything.
@@ -80,8 +81,9 @@ class WorkingTree:
             raise InvalidInputError(f"{path!r} can not be committed: {fault}")
         node = self.nodes.get(path)
         if node is None:
-            self.changes.add(path, new_id, document)
-            self._put(document.node(new_id, path))
+            node_id = new_id(NodeId)
+            self.changes.add(path, node_id, document)
+            self._put(document.node(node_id, path))
             return True
         if isinstance(node, GroupNode) is not isinstance(document, GroupDocument):
             kind = "a group" if isinstance(node, GroupNode) else "an array"
@@ -115,6 +117,27 @@ class WorkingTree:
             self._delete(node)
         return node
 
+    def copy(self, nodes: Sequence[Node], source: str, target: str) -> list[tuple[Node, Node]]:
+        """Make new nodes below *target* like *nodes*, which are those at *source* and below.
+
+        Returns the nodes in pairs, each with its copy, which has no chunks yet.
+
+        Raises:
+            NotFoundError: there are no nodes.
+            AlreadyExistsError: there is something at *target*.
+            InvalidInputError: no node can be there.
+        """
+        self._check_arrival(target)
+        if not nodes:
+            raise NotFoundError(f"there is nothing at {source!r}")
+        copies: list[tuple[Node, Node]] = []
+        for node in nodes:
+            below = "" if node.path == source else node.path.removeprefix(source.rstrip("/"))
+            path = target.rstrip("/") + below if below else target
+            self.set_metadata(path, document_of(node))
+            copies.append((node, self.nodes[path]))
+        return copies
+
     def move(self, source: str, target: str) -> list[Node]:
         """Move what is at *source* and below to *target*; return the nodes as they are now.
 
@@ -125,19 +148,22 @@ class WorkingTree:
             AlreadyExistsError: there is something at *target*.
             InvalidInputError: *target* is below *source*, or no node can be there.
         """
-        fault = path_fault(target)
-        if fault is not None:
-            raise InvalidInputError(f"{target!r} can not be committed: {fault}")
         if source in {"/", target} or target.startswith(source + "/"):
             raise InvalidInputError(f"{source} can not be moved to {target}, into itself")
-        if target in self.nodes or self._children.get(target):
-            raise AlreadyExistsError(f"{target} exists; delete it before something moves there")
+        self._check_arrival(target)
         nodes = self.subtree(source)
         if not nodes:
             raise NotFoundError(f"there is nothing at {source!r}")
         for node in nodes:
             self._drop(node.path)
         return [self._move(node, target + node.path.removeprefix(source)) for node in nodes]
+
+    def _check_arrival(self, target: str) -> None:
+        fault = path_fault(target)
+        if fault is not None:
+            raise InvalidInputError(f"{target!r} can not be committed: {fault}")
+        if target in self.nodes or self._children.get(target):
+            raise AlreadyExistsError(f"{target} exists; delete it first")
 
     def _move(self, node: Node, target: str) -> Node:
         self.changes.move(node, target)

@@ -12,10 +12,11 @@ import trio
 
 from zfuse.errors import InvalidInputError
 from zfuse.format.chunk_ref import ChunkRef, InlineRef, NativeRef
-from zfuse.format.ids import ChunkId, NodeId
+from zfuse.format.ids import ChunkId
 from zfuse.format.snapshot import ArrayNode, Node, Snapshot
+from zfuse.repo.array_columns import array_columns
 from zfuse.repo.change_set import ChangeSet
-from zfuse.repo.chunk_changes import UNTOUCHED
+from zfuse.repo.chunk_changes import UNTOUCHED, Coords
 from zfuse.repo.chunks import ChunkIndex
 from zfuse.repo.commit import check_moves
 from zfuse.repo.documents import chunk_fault, parse_document
@@ -29,8 +30,9 @@ _UPLOADS: Final = 16
 class Workspace:
     """Uncommitted changes.
 
-    ``base`` is the version that they change, ``tree`` the nodes as they are now; who commits
-    replaces both. Nodes and references that a method returned before stay readable.
+    ``base`` is the version that they change, ``tree`` the nodes as they are now; a commit
+    replaces both. References that a method returned before stay readable; nodes do not say
+    any more where all chunks are.
     """
 
     def __init__(
@@ -60,8 +62,14 @@ class Workspace:
         """Return the node at *path*, None for an implicit group or nothing."""
         return self.tree.node(path)
 
-    async def chunk_ref(self, array: ArrayNode, coords: tuple[int, ...]) -> ChunkRef | None:
-        """Return where the chunk of an array of ``tree`` is, None if there is none."""
+    async def chunk_ref(self, path: str, coords: Coords) -> ChunkRef | None:
+        """Return where the chunk of the array at *path* is, None if there is none.
+
+        Raises:
+            NotFoundError: there is no such array.
+            MissingObjectError, CorruptionError: a manifest that may hold it can not be read.
+        """
+        array = self.tree.array(path)
         for changes in (self.tree.changes, self._pending):
             change = changes.chunk(array.id, coords)
             if change is not UNTOUCHED:
@@ -85,7 +93,7 @@ class Workspace:
             await self.repository.assets.store_chunk(chunk_id, data)
         return NativeRef(chunk_id, 0, len(data))
 
-    async def set_chunk(self, path: str, coords: tuple[int, ...], data: bytes) -> ChunkRef:
+    async def set_chunk(self, path: str, coords: Coords, data: bytes) -> ChunkRef:
         """Store *data* as the chunk of an array and return where it is.
 
         Raises:
@@ -97,7 +105,7 @@ class Workspace:
         await self.set_chunk_ref(path, coords, ref)
         return ref
 
-    async def set_chunk_ref(self, path: str, coords: tuple[int, ...], ref: ChunkRef) -> None:
+    async def set_chunk_ref(self, path: str, coords: Coords, ref: ChunkRef) -> None:
         """Make *ref* the chunk of an array.
 
         Raises:
@@ -108,7 +116,7 @@ class Workspace:
         node = self._check_chunk(path, coords, ref.size)
         self.tree.changes.set_chunk(node.id, coords, ref)
 
-    async def delete_chunk(self, path: str, coords: tuple[int, ...]) -> None:
+    async def delete_chunk(self, path: str, coords: Coords) -> None:
         """Make sure that an array has no chunk at *coords*, which may be of any rank.
 
         Raises:
@@ -126,7 +134,7 @@ class Workspace:
         """
         document = parse_document(user_data, spec_version=self.repository.state.spec_version)
         await self._turn()
-        return self.tree.set_metadata(path, document, new_id(NodeId))
+        return self.tree.set_metadata(path, document)
 
     async def delete(self, path: str) -> list[Node]:
         """Delete a group with all below, or an array alone; return what is gone."""
@@ -151,7 +159,29 @@ class Workspace:
         await self._turn()
         return self.tree.move(source, target)
 
-    def _check_chunk(self, path: str, coords: tuple[int, ...], size: int) -> ArrayNode:
+    async def copy(self, source: str, target: str) -> list[Node]:
+        """Copy what is at *source* and below, by reference; return the new nodes.
+
+        Raises:
+            AlreadyExistsError: there is something at *target*.
+            InvalidInputError: no node can be at *target*.
+            NotFoundError: there is nothing at *source*.
+        """
+        nodes = self.tree.subtree(source)
+        layers = (self._pending, self.tree.changes)
+        references = {
+            node.id: await array_columns(self.repository.assets, node, layers)
+            for node in nodes
+            if isinstance(node, ArrayNode)
+        }
+        await self._turn()
+        copies = self.tree.copy(nodes, source, target)
+        for original, copied in copies:
+            for columns in references.get(original.id, ()):
+                self.tree.changes.chunks_of(copied.id).set_many(columns)
+        return [copied for _, copied in copies]
+
+    def _check_chunk(self, path: str, coords: Coords, size: int) -> ArrayNode:
         node = self.tree.array(path)
         fault = chunk_fault(node.shape, coords, size)
         if fault is not None:

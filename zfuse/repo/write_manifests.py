@@ -10,9 +10,8 @@ import trio
 from zfuse.format.ids import ManifestId, NodeId
 from zfuse.format.manifest import Manifest
 from zfuse.format.manifest_encoder import EncodedManifest, encode_manifest
-from zfuse.format.ref_columns import RefColumns
 from zfuse.format.snapshot import ArrayNode, ManifestFileInfo, ManifestRef, Node, Snapshot
-from zfuse.format.stored_refs import stored_refs
+from zfuse.repo.array_columns import stored_columns
 from zfuse.repo.asset_manager import AssetManager
 from zfuse.repo.at_once import at_once
 from zfuse.repo.change_set import ChangeSet
@@ -137,9 +136,3 @@ def _encode(
         spec_version=settings.spec_version,
         level=settings.level,
     )
-
-
-def stored_columns(manifest: Manifest, node_id: NodeId) -> list[RefColumns]:
-    """Return the references of an array in *manifest*, one part per rank."""
-    arrays = [manifest.array(node_id, rank) for rank in manifest.ranks(node_id)]
-    return [stored_refs(array) for array in arrays if array is not None]

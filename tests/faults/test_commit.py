@@ -1,0 +1,89 @@
+"""Commits to a store that breaks, stalls and loses answers: each lands once."""
+
+import pytest
+import trio
+
+from tests.repo.driving import NoVirtualChunks
+from tests.servers.fault_proxy import Fault, fault_proxy, share
+from tests.servers.seaweedfs import REGION
+from zfuse.errors import OutcomeUnknownError
+from zfuse.repo.create import create_repository
+from zfuse.repo.repository import Repository
+from zfuse.repo.session import Session
+from zfuse.storage.open import StorageOpener
+from zfuse.storage.options import StorageOptions
+
+GROUP = b'{"node_type":"group","zarr_format":3,"attributes":{"n":%d}}'
+
+
+def options(server, url, deadline_s):
+    return StorageOptions(
+        endpoint_url=url,
+        region=REGION,
+        force_path_style=True,
+        access_key_id=server.access_key,
+        secret_access_key=server.secret_key,
+        deadline_s=deadline_s,
+    )
+
+
+async def commit(session, message):
+    """Commit until it is known to have succeeded."""
+    for _ in range(20):
+        try:
+            return await session.commit(message)
+        except OutcomeUnknownError:
+            await trio.sleep(0.05)
+    raise AssertionError("never known")
+
+
+@pytest.mark.parametrize("spec_version", [1, 2])
+async def test_every_commit_lands_once_on_an_unsteady_store(spec_version, s3_server):
+    location = f"s3://{s3_server.make_bucket()}/r"
+    with fault_proxy(s3_server.endpoint) as proxy:
+        async with StorageOpener() as opener:
+            storage = await opener.open(location, options(s3_server, proxy.url, 20.0))
+            await create_repository(storage, spec_version=spec_version)
+            repository = await Repository.open(storage, virtual=NoVirtualChunks())
+            session = await Session.open(repository, "main")
+            faults = (Fault.LOST, Fault.RESET, Fault.LOST, Fault.ERROR, Fault.UNAVAILABLE)
+            proxy.plan = share(0.25, *faults)
+            for n in range(8):
+                await session.set_metadata("/g", GROUP % n)
+                await commit(session, f"commit {n}")
+            proxy.plan = share(0, Fault.LOST)
+            await repository.refresh()
+            tip = repository.lookup_branch("main")
+            messages = [info.message async for info in repository.ancestry(tip)][:-1]
+    assert messages == [f"commit {n}" for n in reversed(range(8))]
+
+
+@pytest.mark.parametrize("spec_version", [1, 2])
+async def test_a_store_that_stops_answering_the_decisive_write(spec_version, s3_server):
+    location = f"s3://{s3_server.make_bucket()}/r"
+    with fault_proxy(s3_server.endpoint) as proxy:
+        async with StorageOpener() as opener:
+            storage = await opener.open(location, options(s3_server, proxy.url, 1.0))
+            await create_repository(storage, spec_version=spec_version)
+            repository = await Repository.open(storage, virtual=NoVirtualChunks())
+            session = await Session.open(repository, "main")
+            await session.set_metadata("/g", GROUP % 1)
+            hanging = []
+
+            def plan(request):
+                entry = request.target.endswith(("/repo", "/ref.json"))
+                if hanging or (request.method == "PUT" and entry):
+                    hanging.append(request)
+                    return Fault.HANG
+                return None
+
+            proxy.plan = plan
+            with pytest.raises(OutcomeUnknownError, match="try again"):
+                await session.commit("hangs")
+            assert session.has_changes
+            proxy.plan = share(0, Fault.LOST)
+            await commit(session, "again")
+            tip = repository.lookup_branch("main")
+            messages = [info.message async for info in repository.ancestry(tip)][:-1]
+    assert messages == ["hangs"]
+    assert not session.has_changes
