@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ def test_coalesced_ranges_cover_all_and_lie_apart(pieces, gap):
     covered = {byte for r in merged for byte in range(r.start, r.stop)}
     asked = {byte for r in pieces for byte in range(r.start, r.stop)}
     assert asked <= covered
-    assert all(b.start - a.stop > gap for a, b in zip(merged, merged[1:], strict=False))
+    assert all(b.start - a.stop > gap for a, b in itertools.pairwise(merged))
     assert all({r.start, r.stop - 1} <= asked for r in merged)
     # What was bridged lies in holes of up to that many bytes.
     assert all(any(abs(byte - a) <= gap for a in asked) for byte in covered - asked)
