@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import icechunk
 import pytest
 import trio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.compat.documents import DOT, GROUP, V2_DOT, V2_SLASH, array_document, delete, put
@@ -376,15 +376,8 @@ def follow(spec, plan, seed, *, alone):
             trio.run(check_times, history)
 
 
-quick = settings(
-    max_examples=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-
-
 @pytest.mark.parametrize("spec", [1, 2])
-@quick
+@settings(max_examples=25)
 @given(plan=st.lists(steps, min_size=1, max_size=8), seed=st.integers(0, 999), alone=st.booleans())
 def test_what_a_reader_sees_is_always_what_the_branch_holds(spec, plan, seed, alone):
     follow(spec, plan, seed, alone=alone)
@@ -392,7 +385,7 @@ def test_what_a_reader_sees_is_always_what_the_branch_holds(spec, plan, seed, al
 
 @pytest.mark.long
 @pytest.mark.parametrize("spec", [1, 2])
-@settings(quick, max_examples=1500)
+@settings(max_examples=1500, derandomize=False)
 @given(plan=st.lists(steps, min_size=1, max_size=25), seed=st.integers(0, 999), alone=st.booleans())
 def test_what_a_reader_sees_for_long(spec, plan, seed, alone):
     follow(spec, plan, seed, alone=alone)

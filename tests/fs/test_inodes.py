@@ -117,7 +117,7 @@ class Table(RuleBasedStateMachine):
 
 
 TestTable = Table.TestCase
-TestTable.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestTable.settings = settings(max_examples=100, stateful_step_count=30)
 
 
 def test_the_root_stays():
