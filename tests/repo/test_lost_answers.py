@@ -5,16 +5,14 @@ import trio
 import trio.testing
 
 from tests.compat.documents import GROUP
-from tests.repo.driving import (
-    session_keys,
-)
+from tests.repo.driving import session_keys, zfuse_keys
 from tests.repo.stores import another, history, keys
-from zfuse.errors import (
-    OutcomeUnknownError,
-)
+from zfuse.errors import NotFoundError, OutcomeUnknownError, StorageError, StorageTimeoutError
 from zfuse.format.ids import SnapshotId
+from zfuse.format.repo_update import delete_branch
 from zfuse.repo.commit import has_landed
 from zfuse.repo.new_ids import new_id
+from zfuse.repo.publish import change_repository, create_branch
 
 
 @pytest.mark.parametrize("carried_out", [True, False])
@@ -162,3 +160,56 @@ async def test_after_a_crash_a_chosen_id_tells_whether_the_commit_landed(session
     assert await has_landed(repository, "main", chosen)
     assert not await has_landed(repository, "main", new_id(SnapshotId))
     assert not await has_landed(repository, "gone", new_id(SnapshotId))
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+async def test_a_store_that_stays_silent_leaves_the_outcome_unknown(carried_out, session, store):
+    await session.set_chunk("/a", (1,), b"x")
+    await unsure(session, store, carried_out=carried_out)
+    store.silent = True
+    for _ in range(2):
+        with pytest.raises(StorageError):
+            await session.commit("again")
+        with pytest.raises(StorageError):
+            await session.discard()
+    store.silent = False
+    await session.set_chunk("/a", (2,), b"y")
+    await session.commit("rest")
+    assert await history(store) == ["rest", "unsure", "base"]
+    assert {"a/c/1", "a/c/2"} <= (await keys(store)).keys()
+
+
+async def test_a_second_write_that_the_store_refuses_leaves_the_outcome_unknown(session, store):
+    await session.set_chunk("/a", (1,), b"x")
+    await unsure(session, store, carried_out=False)
+    inner = store.put
+
+    async def refuse(key, data, *, expect=None):
+        raise StorageTimeoutError("the store is down")
+
+    store.put = refuse
+    with pytest.raises(StorageTimeoutError):
+        await session.commit("again")
+    store.put = inner
+    await session.commit("again")
+    assert await history(store) == ["unsure", "base"]
+
+
+async def test_a_branch_goes_away_after_a_commit_of_unknown_outcome(session, store):
+    repository = session.repository
+    await session.branch_off("dev")
+    await session.set_chunk("/a", (1,), b"x")
+    await unsure(session, store, carried_out=False)
+    await session.set_chunk("/a", (2,), b"y")
+    before = session.base.id
+    if repository.state.spec_version == 1:
+        await store.delete("refs/branch.dev/ref.json")
+    else:
+        await change_repository(repository, lambda info, stamp: delete_branch(info, "dev", stamp))
+    with pytest.raises(NotFoundError):
+        await session.commit("nowhere")
+    await create_branch(repository, "dev", before)
+    shown = await session_keys(session)
+    tip = await session.commit("all")
+    assert await zfuse_keys(repository, tip) == shown
+    assert {"a/c/1", "a/c/2"} <= shown.keys()

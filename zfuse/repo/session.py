@@ -16,6 +16,7 @@ from zfuse.errors import (
     ConflictError,
     OutcomeUnknownError,
     ReadOnlyError,
+    StorageError,
     ZfuseError,
 )
 from zfuse.format.ids import SnapshotId
@@ -205,6 +206,12 @@ class Session(Workspace):
                 return snapshot_id
             self._put_back()
             return None
+        except StorageError:
+            self._unsure = stored
+            raise
+        except ZfuseError:
+            self._put_back()
+            raise
         return snapshot_id
 
     async def _commit_on_top(
