@@ -38,7 +38,7 @@ class ChunkNames:
         return max(level - self._unnumbered, 0)
 
     def level_of(self, known: int) -> int:
-        """Return the level of the directories whose path fixes *known* numbers, at least one."""
+        """Return the level at which directories fix *known* numbers of the index, and no more."""
         return self._unnumbered + known
 
     def directory_name(self, level: int, prefix: Sequence[int]) -> str:

@@ -116,12 +116,12 @@ class _Move:
         for coords in changed.tolist():
             directory = self._chunk_directory(was, was.names.depth, coords)
             self.found.names.append((directory, was.names.leaf_name(coords)))
-        if not after.manifests and was.names.depth:
-            self.found.names.append((self._node(was.path), was.names.directory_name(1, ())))
         for prefix in changed_wholly(was, changed):
             level = was.names.level_of(len(prefix))
-            directory = self._chunk_directory(was, level - 1, prefix[:-1])
-            self.found.names.append((directory, was.names.directory_name(level, prefix)))
+            level = level if prefix else min(level, 1)  # the topmost of all that lead to chunks
+            if level:
+                directory = self._chunk_directory(was, level - 1, prefix[:-1])
+                self.found.names.append((directory, was.names.directory_name(level, prefix)))
 
     def _chunk_directory(self, array: ArrayChunks, level: int, coords: Sequence[int]) -> Directory:
         path = array.path
@@ -192,11 +192,13 @@ def changed_wholly(
     These directories may be new or gone. Nothing is loaded to find out; where it would have
     to be, they count as changed.
     """
+    if not len(changed):
+        return
     references, unknown = array.tree.chunks.cached(array.node, array.rank)
     existed = np.zeros(len(changed), np.bool_)
     for known in references:
         existed |= known.find_many(changed) >= 0
-    for length in range(1, array.names.known(array.names.depth) + 1):
+    for length in range(array.names.known(array.names.depth) + 1):
         prefixes, where = np.unique(changed[:, :length], axis=0, return_inverse=True)
         counts = np.bincount(where.reshape(-1), weights=existed, minlength=len(prefixes))
         for prefix, count in zip(prefixes.tolist(), counts.tolist(), strict=True):
