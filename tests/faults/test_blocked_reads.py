@@ -173,5 +173,6 @@ def assert_told_once_each(log, count):
     assert {int(found[1]) for found in opens if found} == set(range(count))
     assert len(reads) == count
     assert len(lines) == 2 * count
-    cause = r"StorageTimeoutError: .*chunks/[0-9A-Z]{20} .*(no answer|too many calls at once)"
+    why = "no answer|too many calls at once|stopped answering"
+    cause = rf"StorageTimeoutError: .*chunks/[0-9A-Z]{{20}} .*({why})"
     assert [line for line in lines if not re.search(cause, line)] == []

@@ -28,6 +28,9 @@ from zfuse.storage.http_session import HttpAnswer, HttpRequest, check_size, with
 
 _ERROR_BODY_MAX: Final = 1 << 16
 _HEAD_PIECE: Final = 1 << 14
+_LEAST_PROGRESS: Final = 1 << 14
+"""Bytes that must arrive within the time that a connection may be idle."""
+
 _AT_ONCE: Final = 1 << 26
 """Up to this length, an announced body gets its memory before it arrives."""
 
@@ -35,7 +38,7 @@ _AT_ONCE: Final = 1 << 26
 class HttpPool:
     """Connections that are kept open and used again.
 
-    A connection that delivers nothing for *idle_s* seconds counts as broken.
+    A connection that delivers next to nothing in *idle_s* seconds counts as broken.
     """
 
     def __init__(self, idle_s: float) -> None:
@@ -105,9 +108,15 @@ class HttpPool:
         finished = False
         try:
             with trio.CancelScope(deadline=trio.current_time() + self._idle_s) as patience:
+                progress = 0
 
-                def moved() -> None:
-                    patience.deadline = trio.current_time() + self._idle_s
+                def moved(count: int) -> None:
+                    # A trickle is no progress: another connection may do better.
+                    nonlocal progress
+                    progress += count
+                    if progress >= _LEAST_PROGRESS:
+                        progress = 0
+                        patience.deadline = trio.current_time() + self._idle_s
 
                 exchanged = await _Exchange(connection, url, request, moved).run()
                 finished = True
@@ -173,14 +182,14 @@ def _unreachable(url: SplitResult, exc: Exception) -> TransientStorageError:
 
 
 class _Exchange:
-    """One request and its answer on one connection; *moved* is called when something arrives."""
+    """One request and its answer on one connection; *moved* is told how much arrives."""
 
     def __init__(
         self,
         connection: Connection,
         url: SplitResult,
         request: HttpRequest,
-        moved: Callable[[], None],
+        moved: Callable[[int], None],
     ) -> None:
         self._connection = connection
         self._url = url
@@ -231,7 +240,7 @@ class _Exchange:
             if not data:
                 raise BrokenError("closed without an answer", unanswered=is_first)
             is_first = False
-            self._moved()
+            self._moved(len(data))
             self._protocol.receive_data(data)
 
     async def _body(self, status: int, headers: CIMultiDict[str]) -> tuple[bytes, bool]:
@@ -274,7 +283,7 @@ class _Exchange:
                 if not count:
                     raise BrokenError(f"the answer broke off after {filled} of {size} bytes")
                 filled += count
-                self._moved()
+                self._moved(count)
         return holder.getvalue()
 
     async def _pieces(self, window: ByteRange | None) -> tuple[bytes, bool]:
@@ -297,5 +306,5 @@ class _Exchange:
                     return b"".join(pieces), False
             else:
                 received = await self._connection.receive(1 << 16)
-                self._moved()
+                self._moved(len(received))
                 self._protocol.receive_data(received)
