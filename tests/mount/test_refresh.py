@@ -17,6 +17,7 @@ import zarr
 from tests.compat.documents import GROUP, array_document, delete, put, put_all
 from tests.compat.hierarchy import quiet
 from tests.compat.place import changing, create, local_place
+from zfuse.daemon.control import ReportedError, call
 
 pytestmark = [pytest.mark.compat, pytest.mark.fuse]
 
@@ -24,10 +25,9 @@ MIB = 1 << 20
 LINE = array_document((8,), (2,))
 
 
-def zfuse(*arguments):
-    """Run a command and return what it printed."""
-    command = [sys.executable, "-m", "zfuse", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, timeout=120, check=True, text=True).stdout
+def refresh(path):
+    """Let the mount of *path* refresh, as ``zfuse refresh`` does it."""
+    return call(path, "refresh")["moved"]
 
 
 @pytest.fixture(params=[2, 1], ids=["spec2", "spec1"])
@@ -47,10 +47,10 @@ def place(tmp_path):
     return str(tmp_path / "repository")
 
 
-@pytest.fixture(params=["all refs", "one branch"])
-def branch(request, repo, mount, place):
-    """The directory of the mounted branch main, in a mount of everything and of it alone."""
-    if request.param == "all refs":
+@pytest.fixture
+def branch(repo, mount, place):
+    """The directory of the mounted branch main, in a mount of everything or of it alone."""
+    if repo.spec_version > 1:
         return mount(place) / "branch/main"
     return mount(place, "--branch", "main")
 
@@ -73,9 +73,8 @@ def test_a_refresh_shows_the_new_commit_at_once(repo, branch):
         put(store, "g/b/zarr.json", array_document((8,), (2,), attributes={"v": 2}))
     assert (a / "c/0").read_bytes() == b"old!" * 200
     assert not (branch / "h").exists()
-    told = json.loads(zfuse("refresh", branch, "--json"))
-    assert [move["branch"] for move in told["moved"]] == ["main"]
-    assert told["moved"][0]["after"] == repo.lookup_branch("main")
+    (moved,) = refresh(branch)
+    assert (moved["branch"], moved["after"]) == ("main", repo.lookup_branch("main"))
     assert (a / "c/0").read_bytes() == b"new" * 300
     assert (a / "c/3").read_bytes() == b"grown"
     assert not (a / "c/2").exists()
@@ -84,7 +83,7 @@ def test_a_refresh_shows_the_new_commit_at_once(repo, branch):
     assert json.loads((b / "zarr.json").read_bytes())["attributes"] == {"v": 2}
     assert identity(a / "c/0") != changed
     assert {path: identity(path) for path in kept} == kept
-    assert "nothing moved" in zfuse("refresh", branch)
+    assert refresh(branch) == []
 
 
 def test_what_was_deleted_is_gone_and_may_come_back_as_another(repo, branch):
@@ -92,12 +91,12 @@ def test_what_was_deleted_is_gone_and_may_come_back_as_another(repo, branch):
     first = identity(branch / "g/a/zarr.json")
     with changing(repo, "delete") as store:
         delete(store, "g/a/zarr.json")
-    zfuse("refresh", branch)
+    refresh(branch)
     assert os.listdir(branch / "g") != []
     assert not (branch / "g/a").exists()
     with changing(repo, "again, as a group") as store:
         put_all(store, {"g/a/zarr.json": GROUP, "g/a/c/zarr.json": LINE})
-    zfuse("refresh", branch)
+    refresh(branch)
     assert (branch / "g/a/zarr.json").read_bytes() == GROUP
     assert sorted(os.listdir(branch / "g/a/c")) in (["zarr.json"], ["c", "zarr.json"])
     assert not (branch / "g/a/c/0").exists()
@@ -105,7 +104,7 @@ def test_what_was_deleted_is_gone_and_may_come_back_as_another(repo, branch):
         delete(store, "g/a/c/zarr.json")
         delete(store, "g/a/zarr.json")
         put_all(store, {"g/a/zarr.json": LINE, "g/a/c/0": b"third"})
-    zfuse("refresh", branch)
+    refresh(branch)
     assert (branch / "g/a/c/0").read_bytes() == b"third"
     assert identity(branch / "g/a/zarr.json") != first
 
@@ -116,13 +115,13 @@ def test_refs_come_and_go(repo, mount, place):
     assert os.listdir(root / "branch") == ["main"]
     repo.create_branch("dev", tip)
     repo.create_tag("v1", tip)
-    zfuse("refresh", root)
+    refresh(root)
     assert sorted(os.listdir(root / "branch")) == ["dev", "main"]
     assert os.listdir(root / "tag") == ["v1"]
     inside = os.open(root / "branch/dev/g/a", os.O_RDONLY)
     try:
         repo.delete_branch("dev")
-        zfuse("refresh", root)
+        refresh(root)
         assert not (root / "branch/dev").exists()
         assert os.listdir(root / "branch") == ["main"]
         assert sorted(os.listdir(inside)) == ["c", "zarr.json"]  # as long as somebody is there
@@ -131,7 +130,7 @@ def test_refs_come_and_go(repo, mount, place):
     with changing(repo, "on") as store:
         put(store, "g/a/c/0", b"newer")
     repo.create_branch("dev", repo.lookup_branch("main"))
-    zfuse("refresh", root)
+    refresh(root)
     assert (root / "branch/dev/g/a/c/0").read_bytes() == b"newer"
     assert (root / "tag/v1/g/a/c/0").read_bytes() == b"old!" * 200
 
@@ -140,19 +139,19 @@ def test_a_branch_that_was_reset_shows_the_past(repo, branch):
     first = repo.lookup_branch("main")
     with changing(repo, "second") as store:
         put_all(store, {"g/a/c/0": b"second", "g/a/c/3": b"second", "g/new/zarr.json": LINE})
-    zfuse("refresh", branch)
+    refresh(branch)
     assert (branch / "g/a/c/0").read_bytes() == (branch / "g/a/c/3").read_bytes() == b"second"
     later = identity(branch / "g/a/c/0")
     assert (branch / "g/new").exists()
     repo.reset_branch("main", first)
-    zfuse("refresh", branch)
+    refresh(branch)
     assert (branch / "g/a/c/0").read_bytes() == b"old!" * 200
     assert not (branch / "g/a/c/3").exists()
     assert not (branch / "g/new").exists()
     assert identity(branch / "g/a/c/0") != later
     with changing(repo, "another second") as store:
         put(store, "g/a/c/0", b"another")
-    zfuse("refresh", branch)
+    refresh(branch)
     assert (branch / "g/a/c/0").read_bytes() == b"another"
 
 
@@ -173,7 +172,7 @@ def test_a_file_opened_before_keeps_its_bytes(tmp_path, mount, size, dropped):
         with changing(repo, "new") as store:
             put(store, "a/c/0", new)
             put(store, "a/zarr.json", array_document((size,), (size,)))
-        zfuse("refresh", branch)
+        refresh(branch)
         if dropped:
             os.posix_fadvise(before.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         assert (branch / "a/c/0").read_bytes() == new
@@ -188,7 +187,7 @@ def test_an_open_zarr_json_keeps_its_bytes(repo, branch):
         start = before.read(10)
         with changing(repo, "second") as store:
             put(store, "g/b/zarr.json", array_document((80,), (2,), attributes={"long": "x" * 99}))
-        zfuse("refresh", branch)
+        refresh(branch)
         os.posix_fadvise(before.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         assert start + before.read() == LINE
     assert (branch / "g/b/zarr.json").stat().st_size > len(LINE)
@@ -200,7 +199,7 @@ def test_what_is_mapped_keeps_its_bytes(repo, branch):
     array = np.memmap(branch / "g/a/c/1", mode="r")
     with changing(repo, "second") as store:
         put_all(store, {"g/a/c/0": b"new!" * 200, "g/a/c/1": b"new!" * 200})
-    zfuse("refresh", branch)
+    refresh(branch)
     assert mapped[:] == b"old!" * 200
     assert array.tobytes() == b"old!" * 200
     assert np.memmap(branch / "g/a/c/1", mode="r").tobytes() == b"new!" * 200
@@ -219,7 +218,7 @@ def test_a_listing_that_was_begun_before_goes_on(tmp_path, mount):
         names = [next(entries).name for _ in range(10)]
         with changing(repo, "new") as store:
             put_all(store, {f"a/c/{n}": b"new" for n in range(2000, count + 1000)})
-        zfuse("refresh", branch)
+        refresh(branch)
         names += [entry.name for entry in entries]
     assert sorted(map(int, names)) == list(range(count))
     assert len(os.listdir(branch / "a/c")) == count + 1000
@@ -238,7 +237,7 @@ def test_more_changes_than_are_named_one_by_one(tmp_path, mount):
     assert sum(entry.stat().st_size for entry in os.scandir(branch / "a/c")) == count
     with changing(repo, "new") as store:
         put_all(store, {f"a/c/{n}": b"new" for n in range(count)})
-    zfuse("refresh", branch)
+    refresh(branch)
     assert sum(entry.stat().st_size for entry in os.scandir(branch / "a/c")) == 3 * count
     assert all((branch / f"a/c/{n}").read_bytes() == b"new" for n in range(0, count, 500))
 
@@ -254,13 +253,13 @@ def test_tensorstore_sees_new_data_when_it_rechecks(repo, branch):
         zarr.create_array(
             store, name="g/t", shape=(4,), chunks=(2,), dtype="i4", fill_value=9, compressors=None
         )[:2] = 1
-    zfuse("refresh", branch)
+    refresh(branch)
     array = tensorstore.open(spec, context=context).result()
     assert array.read().result().tolist() == [1, 1, 9, 9]
     for value in (2, 3):
         with changing(repo, f"version {value}") as store:
             zarr.open_array(store, path="g/t", mode="r+")[...] = value
-        zfuse("refresh", branch)
+        refresh(branch)
         assert array.read().result().tolist() == [value] * 4
 
 
@@ -301,7 +300,7 @@ def test_a_shell_goes_on_where_it_is(repo, branch, shell):
     with changing(repo, "second") as store:
         put_all(store, {"g/a/c/0": b"new", "g/z/zarr.json": GROUP})
         put(store, "g/zarr.json", GROUP.replace(b"{}", b'{"v":2}'))
-    zfuse("refresh", branch)
+    refresh(branch)
     assert shell.say("ls") == (["a", "b", "z", "zarr.json"], 0)
     assert shell.say("cat a/c/0") == (["new"], 0)
     assert shell.say("pwd -P") == ([str(branch / "g")], 0)
@@ -317,7 +316,7 @@ def test_who_stands_in_an_array_hides_the_next_one_from_nobody(repo, branch, she
         with changing(repo, "another array") as store:
             delete(store, "g/a/zarr.json")
             put_all(store, {"g/a/zarr.json": LINE, "g/a/c/0": b"x", "g/a/c/1": b"y"})
-        zfuse("refresh", branch)
+        refresh(branch)
         assert [(branch / f"g/a/c/{n}").read_bytes() for n in (0, 1)] == [b"x", b"y"]
         # As in any directory that was removed.
         assert shell.say("cat 0")[1] == 1
@@ -330,7 +329,7 @@ def test_who_stands_in_an_array_that_shrinks_sees_what_became_of_it(repo, branch
         with changing(repo, "shorter") as store:
             put(store, "g/a/zarr.json", array_document((4,), (2,)))
             put_all(store, {"g/a/c/0": b"x", "g/a/c/1": b"y"})
-        zfuse("refresh", branch)
+        refresh(branch)
         assert [(branch / f"g/a/c/{n}").read_bytes() for n in (0, 1)] == [b"x", b"y"]
         assert shell.say("cat 0") == (["x"], 0)
         assert shell.say("ls") == (["0", "1"], 0)
@@ -356,7 +355,7 @@ def test_zarr_objects_from_before_read_the_new_data(tmp_path, mount):
     assert array[:].tolist() == [1, 1, 1, 1]
     with changing(repo, "second") as store:
         zarr.open_array(store, path="g/a", mode="r+")[2:] = 2
-    zfuse("refresh", branch)
+    refresh(branch)
     assert array[:].tolist() == [1, 1, 2, 2]
 
 
@@ -433,3 +432,43 @@ def test_readers_at_work_see_each_file_whole_and_never_older(tmp_path, mounted):
         reader.join(60)
         assert not reader.is_alive()
         assert reader.faults == []
+
+
+def test_a_branch_that_cannot_move_keeps_no_other_from_moving(repo, mounted, place):
+    """Its new snapshot is damaged: it stays where it is, and that is said."""
+    repo.create_branch("dev", repo.lookup_branch("main"))
+    mount = mounted(place)
+    chunks = {name: mount.path / "branch" / name / "g/a/c/0" for name in ("dev", "main")}
+    assert {chunk.read_bytes() for chunk in chunks.values()} == {b"old!" * 200}
+    for name in chunks:
+        with changing(repo, f"on {name}", branch=name) as store:
+            put(store, "g/a/c/0", name.encode())
+    damaged = os.path.join(place, "snapshots", repo.lookup_branch("dev"))
+    os.rename(damaged, damaged + ".away")
+    with pytest.raises(ReportedError, match=repo.lookup_branch("dev")) as refused:
+        mount.call("refresh")
+    assert refused.value.exit_code == 8
+    assert chunks["dev"].read_bytes() == b"old!" * 200
+    assert chunks["main"].read_bytes() == b"main"
+    os.rename(damaged + ".away", damaged)
+    assert [move["branch"] for move in mount.call("refresh")["moved"]] == ["dev"]
+    assert chunks["dev"].read_bytes() == b"dev"
+
+
+def test_a_mount_outlives_the_snapshot_that_it_shows(repo, mounted, place):
+    """Which garbage collection took: it cannot be read any more, and yet the branch can move."""
+    repo.create_branch("dev", repo.lookup_branch("main"))
+    with changing(repo, "elsewhere", branch="dev") as store:
+        put(store, "g/b/c/1", b"dev")
+    mount = mounted(place)
+    chunks = {name: mount.path / "branch" / name / "g/a/c/0" for name in ("dev", "main")}
+    assert chunks["main"].stat().st_size == 800
+    assert (mount.path / "branch/dev").stat()  # and nobody looked into it
+    shown = [repo.lookup_branch(name) for name in chunks]
+    for name in chunks:
+        with changing(repo, "second", branch=name) as store:
+            put(store, "g/a/c/0", b"second")
+    for snapshot in shown:
+        os.unlink(os.path.join(place, "snapshots", snapshot))
+    mount.call("refresh")
+    assert [chunk.read_bytes() for chunk in chunks.values()] == [b"second"] * 2
