@@ -21,7 +21,7 @@ import trio
 from zfuse.errors import CorruptionError, NotFoundError, ZfuseError
 from zfuse.format.ids import INITIAL_SNAPSHOT, NodeId, SnapshotId
 from zfuse.format.repo_info import SnapshotInfo
-from zfuse.repo.change_log import ChangeLog
+from zfuse.repo.change_log import ChangeLog, index_key
 from zfuse.repo.repository import Repository
 
 log = logging.getLogger(__name__)
@@ -72,9 +72,9 @@ class Provenance:
 
     def of_chunk(self, node_id: NodeId, coords: Sequence[int]) -> Origin:
         """Return which snapshot brought the chunk at *coords*."""
-        index = tuple(coords)
+        key = index_key(coords)
         for number in self._changes_of(node_id):
-            if self.changes[number][1].touches_one(node_id, index):
+            if self.changes[number][1].touches_one(node_id, len(coords), key):
                 return self.origins[number]
         return self.origins[-1]
 
