@@ -194,6 +194,8 @@ class _Refresh:
         self._file_system = file_system
         self._notifier = notifier
         self._repository = repository
+        # Whoever refreshes while another does returns when the kernel has heard of it too.
+        self._turn = trio.Lock()
 
     def _refs(self) -> set[str]:
         branches, tags = self._repository.branches, self._repository.tags
@@ -205,10 +207,11 @@ class _Refresh:
         Raises:
             ZfuseError: a branch did not move; others may have.
         """
-        before = self._refs()
-        refreshed = await self._file_system.refresh()
-        after = self._refs()
-        await self._notifier.invalidate(refreshed.stale)
+        async with self._turn:
+            before = self._refs()
+            refreshed = await self._file_system.refresh()
+            after = self._refs()
+            await self._notifier.invalidate(refreshed.stale)
         if refreshed.errors:
             raise refreshed.errors[0]
         return {
