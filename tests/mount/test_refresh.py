@@ -4,9 +4,7 @@ import contextlib
 import json
 import mmap
 import os
-import subprocess
 import sys
-import threading
 import time
 
 import numpy as np
@@ -17,6 +15,7 @@ import zarr
 from tests.compat.documents import GROUP, array_document, delete, put, put_all
 from tests.compat.hierarchy import quiet
 from tests.compat.place import changing, create, local_place
+from tests.mount.visitors import CHUNK, Reader, Shell
 from zfuse.daemon.control import ReportedError, call
 
 pytestmark = [pytest.mark.compat, pytest.mark.fuse]
@@ -263,30 +262,6 @@ def test_tensorstore_sees_new_data_when_it_rechecks(repo, branch):
         assert array.read().result().tolist() == [value] * 4
 
 
-class Shell:
-    """A shell that somebody left running in a directory of the mount."""
-
-    def __init__(self, directory):
-        self._process = subprocess.Popen(
-            ["bash"], cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def say(self, command):
-        """Run a command and return what it printed, as words, and its exit code."""
-        self._process.stdin.write(f'{command}; S=$?; echo; echo "<$S>"\n')
-        self._process.stdin.flush()
-        lines = []
-        while not (line := self._process.stdout.readline()).startswith("<"):
-            assert line, "the shell ended"
-            lines.append(line)
-        return "".join(lines).split(), int(line.strip("<>\n"))
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._process.stdout.close()
-
-
 @pytest.fixture
 def shell(branch):
     shell = Shell(branch / "g")
@@ -380,32 +355,6 @@ def test_following_needs_no_refresh(repo, mounted, place):
     with changing(repo, "third") as store:
         put(store, "g/a/c/0", b"third")
     wait_for(lambda: chunk.read_bytes() == b"third")
-
-
-class Reader(threading.Thread):
-    """Reads chunks that hold nothing but their version, over and over."""
-
-    def __init__(self, chunks):
-        super().__init__(daemon=True)
-        self.chunks = chunks
-        self.faults = []
-        self.done = threading.Event()
-        self.start()
-
-    def run(self):
-        newest = dict.fromkeys(self.chunks, 0)
-        while not self.done.is_set():
-            for chunk, newest_seen in newest.items():
-                data = chunk.read_bytes()
-                version = data[0]
-                if data != bytes([version]) * (CHUNK + version):
-                    self.faults.append(f"{chunk} is torn: {set(data)}, {len(data)} bytes")
-                if version < newest_seen:
-                    self.faults.append(f"{chunk} went back from {newest_seen} to {version}")
-                newest[chunk] = version
-
-
-CHUNK = 300_000
 
 
 def test_readers_at_work_see_each_file_whole_and_never_older(tmp_path, mounted):
