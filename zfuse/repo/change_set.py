@@ -55,7 +55,8 @@ class ChangeSet:
     chunks: dict[NodeId, ChunkChanges] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.new or self.updated or self.deleted or self.moved or self.chunks)
+        nodes = self.new or self.updated or self.deleted or self.moved
+        return bool(nodes) or any(self.chunks.values())
 
     def add(self, path: str, node_id: NodeId, document: Document) -> None:
         """Record a new node at *path*, where none is."""
@@ -174,6 +175,7 @@ class ChangeSet:
             updated_chunks={
                 node_id: tuple(table.coords() for table in changes.tables())
                 for node_id, changes in self.chunks.items()
+                if changes
             },
             moved_nodes=moves,
             nbytes=0,

@@ -20,6 +20,7 @@ from zfuse.format.snapshot_encoder import encode_snapshot
 from zfuse.format.transaction_log_encoder import encode_transaction_log
 from zfuse.repo.at_once import at_once
 from zfuse.repo.change_set import ChangeSet
+from zfuse.repo.check_changes import check_changes
 from zfuse.repo.merged_log import merge_logs
 from zfuse.repo.publish import change_repository, move_branch_v1, now_us
 from zfuse.repo.repository import Repository
@@ -57,12 +58,14 @@ async def store_commit(
     """Store all files of a commit of *changes* to *base*, but the one that makes it visible.
 
     Raises:
-        InvalidInputError: this machine's clock and the store's are too far apart.
+        InvalidInputError: this machine's clock and the store's are too far apart, or *changes*
+            are none of *base*.
         NotAllowedError: the first snapshot, or one of version 1, is to be amended.
     """
     state = repository.state
     if request.amends and (state.spec_version == 1 or base.id == INITIAL_SNAPSHOT):
         raise NotAllowedError("the first snapshot and those of version 1 can not be amended")
+    check_changes(changes, base.nodes)
     settings = FileSettings(state.spec_version, state.config.compression_level)
     written = await write_manifests(repository.assets, base, changes, state.config.raw, settings)
     snapshot = Snapshot(

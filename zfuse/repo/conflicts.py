@@ -17,7 +17,7 @@ Source: https://icechunk.io/en/latest/reference/conflicts/
 import enum
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -122,8 +122,9 @@ def rebase(
     found = [*find_conflicts(changes, paths, theirs, log)]
     moved = changes.moved | _followers(changes, paths, theirs)
     present = {node.id for node in theirs}
-    result = replace(
-        changes,
+    result = ChangeSet(
+        new=changes.new.copy(),
+        updated=changes.updated.copy(),
         deleted={i: node for i, node in changes.deleted.items() if i in present},
         moved={i: move for i, move in moved.items() if i in present},
         chunks={i: chunks.copy() for i, chunks in changes.chunks.items()},
