@@ -6,7 +6,7 @@ import trio
 from tests.repo.driving import NoVirtualChunks
 from tests.servers.fault_proxy import Fault, fault_proxy, share
 from tests.servers.seaweedfs import REGION
-from zfuse.errors import OutcomeUnknownError
+from zfuse.errors import OutcomeUnknownError, StorageError
 from zfuse.repo.create import create_repository
 from zfuse.repo.repository import Repository
 from zfuse.repo.session import Session
@@ -87,3 +87,27 @@ async def test_a_store_that_stops_answering_the_decisive_write(spec_version, s3_
             messages = [info.message async for info in repository.ancestry(tip)][:-1]
     assert messages == ["hangs"]
     assert not session.has_changes
+
+
+@pytest.mark.parametrize("fault", [Fault.RESET, Fault.UNAVAILABLE, Fault.HANG])
+async def test_a_store_that_is_down(fault, s3_server):
+    location = f"s3://{s3_server.make_bucket()}/r"
+    with fault_proxy(s3_server.endpoint) as proxy:
+        async with StorageOpener() as opener:
+            storage = await opener.open(location, options(s3_server, proxy.url, 1.0))
+            await create_repository(storage)
+            repository = await Repository.open(storage, virtual=NoVirtualChunks())
+            session = await Session.open(repository, "main")
+            await session.set_metadata("/g", GROUP % 1)
+            before = session.base.id
+            proxy.plan = share(1, fault)
+            with pytest.raises(StorageError) as caught:
+                await session.commit("down")
+            assert caught.value.exit_code == 75
+            assert session.has_changes
+            proxy.plan = share(0, fault)
+            await repository.refresh()
+            assert repository.lookup_branch("main") == before
+            tip = await commit(session, "up again")
+            await repository.refresh()
+            assert repository.lookup_branch("main") == tip

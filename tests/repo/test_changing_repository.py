@@ -64,11 +64,16 @@ async def test_a_repository_that_is_read_only(tmp_path):
         availability=icechunk.RepoAvailability.read_only, limited_availability_reason="moving"
     )
     repo.set_status(status)
-    with pytest.raises(ReadOnlyError, match="moving"):
-        await session.commit("refused")
+    for attempt in (session.commit("no"), session.amend("no"), session.branch_off("new")):
+        with pytest.raises(ReadOnlyError, match="moving"):
+            await attempt
     assert session.has_changes
     with pytest.raises(ReadOnlyError):
         await open_session(tmp_path)
+    assert set(repo.list_branches()) == {"main"}
+    repo.set_status(icechunk.RepoStatus(availability=icechunk.RepoAvailability.online))
+    tip = await session.commit("taken")
+    assert official(tmp_path).lookup_branch("main") == str(tip)
 
 
 @pytest.mark.compat

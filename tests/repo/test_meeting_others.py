@@ -6,13 +6,9 @@ import trio.testing
 
 from tests.compat.documents import GROUP
 from tests.repo.conftest import LINE
-from tests.repo.driving import (
-    session_keys,
-)
+from tests.repo.driving import session_keys, zfuse_keys
 from tests.repo.stores import another, history, keys
-from zfuse.errors import (
-    BusyError,
-)
+from zfuse.errors import BusyError, ConflictError
 from zfuse.repo.catch_up import BranchConflictError
 from zfuse.repo.conflicts import ChunkChoice, ConflictKind, ConflictPolicy
 
@@ -53,6 +49,28 @@ async def test_moves_of_others_are_in_the_way_of_everything(session, store):
         with pytest.raises(BranchConflictError, match="moved nodes") as caught:
             await session.commit("mine")
         assert [o.by.message for o in caught.value.obstacles] == ["moved"]
+
+
+async def test_a_base_that_others_amended_is_no_part_of_the_branch_any_more(session, store):
+    if session.repository.state.spec_version == 1:  # which amends nothing
+        return
+    theirs = await another(store)
+    await theirs.set_chunk("/a", (0,), b"theirs")
+    await theirs.amend("better base")
+    await session.set_chunk("/a", (1,), b"ours")
+    shown = await session_keys(session)
+    for attempt in (session.commit("mine"), session.rebase()):
+        with pytest.raises(ConflictError, match="history rewritten"):
+            await attempt
+    with pytest.raises(ConflictError):
+        await session.amend("mine")
+    assert await session_keys(session) == shown
+    assert session.has_changes
+    await session.branch_off("mine")
+    await session.commit("mine")
+    assert await history(store) == ["better base"]
+    repository = session.repository
+    assert await zfuse_keys(repository, repository.lookup_branch("mine")) == shown
 
 
 async def test_theirs_can_win(session, store):
