@@ -212,6 +212,25 @@ async def test_a_group_moves_with_its_members_and_a_node_is_made_inside(
         assert diff.new_arrays == {"/z/h/new", "/g"}
 
 
+async def test_arrays_whose_chunks_did_not_change_after_all(repo, tmp_path):
+    tip = await Tip.of(tmp_path)
+    array, gone = tip.nodes["/a"], tip.nodes["/b"]
+    nothing = ChangeSet(chunks={array.id: ChunkChanges()})
+    assert await tip.session(nothing).commit("nothing") is None
+    changes = ChangeSet(
+        deleted=tip.deletion("/b"), chunks={array.id: ChunkChanges(), gone.id: ChunkChanges()}
+    )
+    theirs = official(tmp_path).writable_session("main")
+    put_all(theirs.store, {"a/zarr.json": LONGER})
+    theirs.commit("no conflict")
+    expected = {k: data for k, data in START.items() if not k.startswith("b/")}
+    tip_id = await tip.session(changes).commit("less")
+    assert official_keys(official(tmp_path), str(tip_id)) == expected | {"a/zarr.json": LONGER}
+    before = str(tip.snapshot.id)
+    diff = repo.diff(from_snapshot_id=before, to_snapshot_id=str(tip_id))
+    assert not diff.updated_chunks
+
+
 # -- on top of others -----------------------------------------------------------------------
 
 

@@ -34,13 +34,14 @@ def check_changes(changes: ChangeSet, base: Sequence[Node]) -> None:
 def _strangers(changes: ChangeSet, base: Mapping[NodeId, Node]) -> Iterator[str]:
     known = base.keys()
     kept = changes.updated.keys() | changes.moved.keys()
+    filled = {node_id for node_id, chunks in changes.chunks.items() if chunks}
     for node_id in (kept | changes.deleted.keys()) - known:
         yield f"the version that they change has no node {node_id}"
-    for node_id in changes.chunks.keys() - known - changes.new.keys():
+    for node_id in filled - known - changes.new.keys():
         yield f"they bring chunks for the node {node_id}, which is not there"
     for node_id in changes.new.keys() & known:
         yield f"the node {node_id} is not new"
-    for node_id in changes.deleted.keys() & (kept | changes.chunks.keys()):
+    for node_id in changes.deleted.keys() & (kept | filled):
         yield f"the node {node_id} is deleted, yet changes"
 
 
@@ -48,10 +49,10 @@ def _other_kinds(changes: ChangeSet, base: Mapping[NodeId, Node]) -> Iterator[st
     for node_id, document in changes.updated.items():
         if isinstance(document, ArrayDocument) is not isinstance(base[node_id], ArrayNode):
             yield f"{base[node_id].path} would become a node of another kind"
-    for node_id in changes.chunks:
+    for node_id, chunks in changes.chunks.items():
         new = changes.new.get(node_id)
-        is_array = isinstance(base[node_id], ArrayNode) if new is None else new.is_array
-        if not is_array:
+        is_array = isinstance(base.get(node_id), ArrayNode) if new is None else new.is_array
+        if chunks and not is_array:
             yield f"they bring chunks for the node {node_id}, which is a group"
 
 

@@ -212,6 +212,8 @@ def _chunk_conflicts(
     changes: ChangeSet, paths: Mapping[NodeId, str], log: TransactionLog
 ) -> Iterator[Conflict]:
     for node_id, chunks in changes.chunks.items():
+        if not chunks:
+            continue
         path = paths.get(node_id)
         if node_id in log.deleted_arrays:
             yield Conflict(ConflictKind.CHUNKS_UPDATED_IN_DELETED_ARRAY, path, node_id)

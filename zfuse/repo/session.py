@@ -132,6 +132,15 @@ class Session(Workspace):
                 await self._attempt(request)
             return request.snapshot_id
 
+    async def finish(self) -> SnapshotId | None:
+        """Bring a commit whose outcome is not known to an end; return it if it is in.
+
+        Raises:
+            OutcomeUnknownError: it is still not known.
+        """
+        async with self._committing:
+            return await self._finish_unsure()
+
     async def rebase(self, policy: ConflictPolicy = DETECT) -> bool:
         """Bring all changes on top of what others committed; tell whether there was anything.
 

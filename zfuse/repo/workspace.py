@@ -11,8 +11,7 @@ from typing import Final
 import trio
 
 from zfuse.errors import InvalidInputError
-from zfuse.format.chunk_ref import ChunkRef, InlineRef, NativeRef
-from zfuse.format.ids import ChunkId
+from zfuse.format.chunk_ref import ChunkRef
 from zfuse.format.snapshot import ArrayNode, Node, Snapshot
 from zfuse.repo.array_columns import array_columns
 from zfuse.repo.change_set import ChangeSet
@@ -20,7 +19,7 @@ from zfuse.repo.chunk_changes import UNTOUCHED, Coords
 from zfuse.repo.chunks import ChunkIndex
 from zfuse.repo.commit import check_moves
 from zfuse.repo.documents import chunk_fault, parse_document
-from zfuse.repo.new_ids import new_id
+from zfuse.repo.new_chunk import store_chunk
 from zfuse.repo.repository import Repository
 from zfuse.repo.working_tree import WorkingTree
 
@@ -84,14 +83,8 @@ class Workspace:
         Raises:
             InvalidInputError: *data* is empty.
         """
-        if not data:
-            raise InvalidInputError("a chunk has no bytes, and no chunk decodes from nothing")
-        if len(data) <= self.repository.state.config.inline_chunk_threshold_bytes:
-            return InlineRef(bytes(data))
-        chunk_id = new_id(ChunkId)
         async with self._uploads:
-            await self.repository.assets.store_chunk(chunk_id, data)
-        return NativeRef(chunk_id, 0, len(data))
+            return await store_chunk(self.repository, data)
 
     async def set_chunk(self, path: str, coords: Coords, data: bytes) -> ChunkRef:
         """Store *data* as the chunk of an array and return where it is.
