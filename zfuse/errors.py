@@ -9,6 +9,8 @@ read them. A message is one line that says what is wrong and what to do next.
     │   └── RepositoryNotFoundError
     ├── StaleError                  look it up again
     ├── AlreadyExistsError          pick another name
+    ├── NotEmptyError               empty it first
+    ├── CrossTreeError              copy it instead
     ├── NotAllowedError             this mount or session does not do that
     │   ├── ReadOnlyError
     │   └── ContainerNotAllowedError
@@ -18,6 +20,8 @@ read them. A message is one line that says what is wrong and what to do next.
     ├── ConflictError               refresh, then try again
     ├── NotMountedError             mount it first
     ├── BusyError                   wait until nobody uses it
+    ├── JournalError                look after the disk that sessions are kept on
+    │   └── JournalFullError
     ├── StorageError                wait, then try again
     │   ├── TransientStorageError
     │   ├── StorageTimeoutError
@@ -75,6 +79,22 @@ class AlreadyExistsError(ZfuseError):
     """The name is taken."""
 
     errno = errno.EEXIST
+    exit_code = 2
+    log_level = logging.DEBUG
+
+
+class NotEmptyError(ZfuseError):
+    """The directory still holds something."""
+
+    errno = errno.ENOTEMPTY
+    exit_code = 2
+    log_level = logging.DEBUG
+
+
+class CrossTreeError(ZfuseError):
+    """Nothing moves from one ref to another, or out of a mount."""
+
+    errno = errno.EXDEV
     exit_code = 2
     log_level = logging.DEBUG
 
@@ -138,6 +158,18 @@ class BusyError(ZfuseError):
 
     errno = errno.EBUSY
     exit_code = 7
+
+
+class JournalError(ZfuseError):
+    """The files in which a session is kept can not be read or written."""
+
+    log_level = logging.ERROR
+
+
+class JournalFullError(JournalError):
+    """There is no room left for what is written; all that was closed before is safe."""
+
+    errno = errno.ENOSPC
 
 
 class StorageError(ZfuseError):

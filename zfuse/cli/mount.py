@@ -16,7 +16,8 @@ from zfuse.cli.options import ref_options, storage_options, virtual_option
 @click.argument("directory", metavar="DIR", required=False)
 @click.option("-d", "--daemon", is_flag=True, help="Return when the mount is ready.")
 @click.option("--name", metavar="NAME", help="Take it from /etc/zfuse/mounts.d/NAME.toml.")
-@click.option("--rw", is_flag=True, default=None, help="Not yet: mounts are read-only.")
+@click.option("--rw", is_flag=True, default=None, help="Let branches be written to.")
+@click.option("--journal", metavar="DIR", help="Keep sessions there [~/.local/state/zfuse].")
 @ref_options
 @virtual_option
 @click.option("--follow", metavar="SECONDS", help="Look so often where branches moved to.")

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -86,6 +87,8 @@ def interpret(flags: Mapping[str, Any]) -> tuple[MountSettings, Path]:
     if "://" not in repository:
         repository = str(Path(repository).expanduser().absolute())
     settings = mount_settings(repository, layer)
+    if settings.journal is None:
+        settings = replace(settings, journal=state_directory())
     return settings, Path(os.path.abspath(Path(place["mountpoint"]).expanduser()))
 
 
@@ -103,5 +106,13 @@ def _start_logging(settings: MountSettings, mountpoint: Path, reporter: Reporter
 
 def default_log(mountpoint: Path) -> Path:
     """Return where a mount in the background logs unless told otherwise."""
+    return state_directory() / (quote(str(mountpoint), safe="")[-200:] + ".log")
+
+
+def state_directory() -> Path:
+    """Return where this user's sessions and logs are kept: the service's own, or the home's."""
+    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if given:
+        return Path(given)
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home, "zfuse", quote(str(mountpoint), safe="")[-200:] + ".log")
+    return Path(home, "zfuse")

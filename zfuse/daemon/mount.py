@@ -20,15 +20,19 @@ from zfuse.daemon.control import Command, ControlServer, runtime_directory, sock
 from zfuse.daemon.memory import keep_freed_memory
 from zfuse.daemon.mountinfo import MountPoint, find_mount
 from zfuse.daemon.report import MountReport, Occupancy
+from zfuse.daemon.sessions import session_commands
 from zfuse.daemon.settings import MountSettings
-from zfuse.errors import InvalidInputError, ZfuseError
+from zfuse.errors import InvalidInputError, ReadOnlyError, ZfuseError
 from zfuse.fs.control_directory import ControlDirectory
 from zfuse.fs.entry import Directory
 from zfuse.fs.filesystem import FileSystem
-from zfuse.fs.fuse import FuseOperations, Notifier, Ownership
+from zfuse.fs.fuse import FuseOperations, Ownership
 from zfuse.fs.hierarchy import NodeDirectory
+from zfuse.fs.notifier import Notifier
 from zfuse.fs.refs_directory import RepositoryDirectory
 from zfuse.fs.tree import Trees
+from zfuse.fs.writable import WritableBranches, sessions_directory
+from zfuse.repo.ref import RefKind
 from zfuse.repo.repository import Repository
 
 log = logging.getLogger(__name__)
@@ -81,7 +85,8 @@ def serve(settings: MountSettings, mountpoint: Path, *, ready: Callable[[], None
 async def _serve(settings: MountSettings, mountpoint: Path, ready: Callable[[], None]) -> None:
     async with assembled(settings) as parts, trio.open_nursery() as background:
         trees = Trees(parts.repository)
-        root = await _root(settings, trees, background)
+        writable = _writable(settings, trees, background)
+        root = await _root(settings, trees, writable, background)
 
         def occupancy() -> Occupancy:
             return Occupancy(file_system.open_handles, file_system.known_inodes)
@@ -89,7 +94,7 @@ async def _serve(settings: MountSettings, mountpoint: Path, ready: Callable[[], 
         report = MountReport(settings, mountpoint, parts, trees, occupancy)
         socket = runtime_directory(os.geteuid()) / f"{os.getpid()}.sock"
         control = ControlDirectory(report.files(), str(socket), report.since_ns)
-        file_system = FileSystem(root, control, trees, background)
+        file_system = FileSystem(root, control, trees, background, writable)
         operations = FuseOperations(
             file_system, _ownership(settings), deadline_s=settings.deadline_s
         )
@@ -101,7 +106,10 @@ async def _serve(settings: MountSettings, mountpoint: Path, ready: Callable[[], 
             mount = find_mount(mountpoint)
             async with _notifier() as notifier, trio.open_nursery() as loop:
                 refresh = _Refresh(file_system, notifier, parts.repository)
-                server = ControlServer(socket, socket_path(mount), _commands(report, refresh))
+                commands = _commands(report, refresh)
+                if writable is not None:
+                    commands = {**commands, **session_commands(writable, file_system, notifier)}
+                server = ControlServer(socket, socket_path(mount), commands)
                 await background.start(server.run)
                 if settings.follow_s is not None:
                     background.start_soon(refresh.follow, settings.follow_s)
@@ -110,13 +118,42 @@ async def _serve(settings: MountSettings, mountpoint: Path, ready: Callable[[], 
                 log.info("%s is mounted at %s", settings.repository, mountpoint)
                 ready()
         background.cancel_scope.cancel()
+    if writable is not None:
+        writable.close()
     log.info("%s is unmounted", mountpoint)
 
 
-async def _root(settings: MountSettings, trees: Trees, nursery: trio.Nursery) -> Directory:
+def _writable(
+    settings: MountSettings, trees: Trees, nursery: trio.Nursery
+) -> WritableBranches | None:
+    """Return the sessions of the mount, None where nothing can be written."""
+    if not settings.rw:
+        return None
+    if settings.ref is not None and settings.ref.kind is not RefKind.BRANCH:
+        raise InvalidInputError(
+            f"{settings.ref} can only be read; leave out --rw, or mount a branch"
+        )
+    if trees.repository.is_read_only:
+        raise ReadOnlyError("the repository is set to read-only; leave out --rw")
+    assert settings.journal is not None
+    return WritableBranches(trees, sessions_directory(settings.journal, trees.repository), nursery)
+
+
+async def _root(
+    settings: MountSettings,
+    trees: Trees,
+    writable: WritableBranches | None,
+    nursery: trio.Nursery,
+) -> Directory:
     """Return what the mount point itself shows."""
     if settings.ref is None:
-        return RepositoryDirectory(trees, nursery)
+        if writable is not None:
+            await writable.recover_all()
+        return RepositoryDirectory(trees, nursery, writable)
+    if writable is not None:
+        session = await writable.get(settings.ref.name, is_mount_root=True)
+        assert session.root is not None
+        return session.root
     tree = await trees.get(settings.ref, is_mount_root=True)
     await tree.version()  # a damaged one is an error of the mount, not of its first reader
     return NodeDirectory(tree, "/", nursery)
@@ -133,7 +170,9 @@ def _ownership(settings: MountSettings) -> Ownership:
 def _options(settings: MountSettings, repository: Repository) -> set[str]:
     # libfuse takes ASCII, with a comma and a backslash escaped.
     name = quote(repository.storage.url, safe="/:@!$&'()*+;=~ ")
-    options = {f"fsname={name}", "subtype=zfuse", "ro", "default_permissions"}
+    options = {f"fsname={name}", "subtype=zfuse", "default_permissions"}
+    if not settings.rw:
+        options.add("ro")
     return options | {"allow_other"} if settings.allow_other else options
 
 

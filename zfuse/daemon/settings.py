@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from zfuse.errors import InvalidInputError, NotAllowedError, NotFoundError
+from zfuse.errors import InvalidInputError, NotFoundError
 from zfuse.repo.ref import Ref, RefKind, parse_time
 from zfuse.repo.virtual import AllowedPrefix
 from zfuse.storage.options import StorageOptions
@@ -30,7 +30,8 @@ class MountSettings:
 
     ``ref`` is the one version to show, None for the whole repository. ``follow_s`` is how
     often branches are looked at for new snapshots, None never. ``deadline_s`` bounds every
-    request of a reader.
+    request of a reader. With ``rw`` branches can be written to; ``journal`` is the directory
+    in which their sessions are kept.
     """
 
     repository: str
@@ -46,6 +47,8 @@ class MountSettings:
     umask: int | None = None
     log_level: str = "info"
     log_file: Path | None = None
+    rw: bool = False
+    journal: Path | None = None
 
 
 Layer = Mapping[str, Any]
@@ -173,16 +176,17 @@ _OTHERS: Final[Mapping[str, tuple[str, Callable[[object], Any]]]] = {
     "umask": ("umask", _mode),
     "log-level": ("log_level", _level),
     "log-file": ("log_file", _path),
+    "rw": ("rw", _flag),
+    "journal": ("journal", _path),
 }
 _PLACE: Final = ("repository", "mountpoint")
 _PARSERS: Final[Mapping[str, Callable[[object], Any]]] = {
     **_STORAGE,
     **{name: parse for name, (_, parse) in _OTHERS.items()},
-    "rw": _flag,
 }
 _FLAGS: Final = frozenset(name for name, parse in _PARSERS.items() if parse is _flag)
 STORAGE_NAMES: Final = tuple(_STORAGE)
-NAMES: Final = (*_REFS, *_STORAGE, *_OTHERS, "rw")
+NAMES: Final = (*_REFS, *_STORAGE, *_OTHERS)
 """Every setting that a layer may have; mount files also have repository and mountpoint."""
 
 
@@ -340,10 +344,7 @@ def mount_settings(repository: str, layer: Layer) -> MountSettings:
     Raises:
         InvalidInputError: a value is not of the form that its setting has, or more than one
             ref is named.
-        NotAllowedError: it asks for a mount that can be written to.
     """
-    if _interpreted("rw", _flag, layer.get("rw", False)):
-        raise NotAllowedError("read-write mounts come with the next version; leave out --rw")
     values = {
         attribute: _interpreted(name, parse, layer[name])
         for name, (attribute, parse) in _OTHERS.items()

@@ -46,11 +46,11 @@ class ChunkFile(File):
 
     async def size(self) -> int:
         """Return the length of the chunk as its reference tells it."""
-        return (await self._ref()).size
+        return (await self.reference()).size
 
     async def open(self) -> Content:
         """Return the chunk's bytes, pinned to its reference."""
-        return self._content(await self._ref())
+        return self._content(await self.reference())
 
     def _content(self, ref: ChunkRef) -> ChunkContent | ShardContent:
         tree = self.array.tree
@@ -61,7 +61,7 @@ class ChunkFile(File):
 
     async def attribute(self, name: str) -> bytes | None:
         """Return what the reference says: kind, location, offset, length, object, cached, ..."""
-        ref = await self._ref()
+        ref = await self.reference()
         shared = {
             "repository": self.array.tree.repository.storage.url,
             "ref": str(self.array.tree.ref),
@@ -85,8 +85,12 @@ class ChunkFile(File):
         )
         return f"{self.array.tree.ref}{self.array.path.rstrip('/')}/{relative}"
 
-    async def _ref(self) -> ChunkRef:
-        """Return the reference, found in what the tree shows now if it is this content still."""
+    async def reference(self) -> ChunkRef:
+        """Return the reference, found in what the tree shows now if it is this content still.
+
+        Raises:
+            StaleError: it is not.
+        """
         if self.ref is not None:
             return self.ref
         tree, node_id = self.array.tree, self.array.node_id

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NewType
 
+from zfuse.errors import ReadOnlyError
+
 Inode = NewType("Inode", int)
 
 
@@ -34,13 +36,18 @@ class Caching(enum.Enum):
 
 @dataclass(slots=True)
 class Attributes:
-    """What stat(2) shows of an entry; ``size`` in bytes."""
+    """What stat(2) shows of an entry; ``size`` in bytes.
+
+    ``mode`` are the permission bits, None for those of what can not be written.
+    """
 
     inode: Inode
     kind: EntryKind
     size: int
     mtime_ns: int
     caching: Caching
+    mode: int | None = None
+    links: int = 1
 
 
 @dataclass(slots=True)
@@ -85,6 +92,24 @@ class Entry(ABC):
     @abstractmethod
     def caching(self) -> Caching:
         """How long the kernel may keep what it was told."""
+
+    @property
+    def mode(self) -> int | None:
+        """The permission bits, None for those of what can not be written."""
+        return None
+
+    @property
+    def links(self) -> int:
+        """How many names it has."""
+        return 1
+
+    def set_mode(self, mode: int) -> None:
+        """Change the permission bits."""
+        raise ReadOnlyError(f"{self.describe()} can only be read")
+
+    def set_times(self, mtime_ns: int) -> None:
+        """Change the time of change."""
+        raise ReadOnlyError(f"{self.describe()} can only be read")
 
     @abstractmethod
     async def size(self) -> int:
@@ -131,6 +156,53 @@ class Directory(Entry):
     async def listing(self) -> Listing:
         """Return the entries, without ``.`` and ``..``."""
 
+    # What changes names is refused where nothing can be written.
+
+    async def create(self, name: str, mode: int, *, exclusive: bool) -> "File":
+        """Make an empty file, or return the one that is there unless *exclusive*.
+
+        Raises:
+            AlreadyExistsError: there is something of that name.
+            ReadOnlyError: nothing changes here.
+        """
+        raise self._read_only()
+
+    async def make_directory(self, name: str, mode: int) -> "Directory":
+        """Make an empty directory.
+
+        Raises:
+            AlreadyExistsError: there is something of that name.
+            ReadOnlyError: nothing changes here.
+        """
+        raise self._read_only()
+
+    async def remove_file(self, name: str) -> None:
+        """Take a name from a file; who has it open keeps it."""
+        raise self._read_only()
+
+    async def remove_directory(self, name: str) -> None:
+        """Remove an empty directory."""
+        raise self._read_only()
+
+    async def rename(self, name: str, target: "Directory", new_name: str, *, replace: bool) -> None:
+        """Give what is called *name* another name, maybe in another directory.
+
+        Raises:
+            AlreadyExistsError: there is something at the new name, and *replace* is not set.
+            CrossTreeError: the other directory is of another ref.
+        """
+        raise self._read_only()
+
+    async def link(self, entry: "Entry", name: str) -> None:
+        """Give a file one more name."""
+        raise self._read_only()
+
+    async def sync(self) -> None:
+        """Return when the names would survive a loss of power."""
+
+    def _read_only(self) -> ReadOnlyError:
+        return ReadOnlyError(f"{self.describe()} can only be read")
+
 
 class Content(ABC):
     """The bytes of an open file, as they were when it was opened."""
@@ -151,6 +223,23 @@ class Content(ABC):
     async def read(self, offset: int, size: int) -> bytes:
         """Return up to *size* bytes at *offset*, fewer only at the end of the file."""
 
+    async def write(self, offset: int, data: bytes) -> int:
+        """Put *data* at *offset* and return its length."""
+        raise ReadOnlyError("it can only be read")
+
+    async def truncate(self, size: int) -> None:
+        """Cut the file at *size* bytes, or fill it up with zeros."""
+        raise ReadOnlyError("it can only be read")
+
+    def flush(self) -> None:  # noqa: B027 - there is nothing to do for most
+        """Take note that somebody closed the file."""
+
+    async def sync(self) -> None:  # noqa: B027
+        """Return when what was written would survive a loss of power."""
+
+    def close(self) -> None:  # noqa: B027
+        """Let go of the file."""
+
 
 class File(Entry):
     """An entry with bytes."""
@@ -167,6 +256,15 @@ class File(Entry):
         Raises:
             StaleError: the file is no longer there.
         """
+
+    async def truncate(self, size: int) -> None:
+        """Cut the file at *size* bytes, or fill it up with zeros."""
+        raise ReadOnlyError(f"{self.describe()} can only be read")
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether it can be opened for writing."""
+        return False
 
     async def attribute(self, name: str) -> bytes | None:
         """Return the extended attribute ``user.zfuse.NAME``, None if there is none."""

@@ -6,12 +6,14 @@ from typing import Final
 
 import trio
 
-from zfuse.errors import InvalidInputError, NotFoundError
+from zfuse.errors import AlreadyExistsError, InvalidInputError, NotAllowedError, NotFoundError
 from zfuse.format.ids import SnapshotId
+from zfuse.fs.branch_session import BranchSession
 from zfuse.fs.entry import Caching, Directory, Entry, FixedListing, Listing
 from zfuse.fs.hierarchy import NodeDirectory
 from zfuse.fs.names import decode_name, encode_name
 from zfuse.fs.tree import Trees
+from zfuse.fs.writable import WritableBranches
 from zfuse.repo.ref import Ref, RefKind
 
 LISTED_SNAPSHOTS: Final = 100
@@ -23,6 +25,7 @@ class RepositoryDirectory(Directory):
 
     trees: Trees = field(repr=False)
     nursery: trio.Nursery = field(compare=False, repr=False)
+    writable: WritableBranches | None = field(default=None, compare=False, repr=False)
 
     @property
     def mtime_ns(self) -> int:
@@ -42,12 +45,16 @@ class RepositoryDirectory(Directory):
         """Return one of the four directories."""
         if name not in set(RefKind):
             return None
-        return RefsDirectory(self.trees, RefKind(name), self.nursery)
+        return self._refs(RefKind(name))
 
     async def listing(self) -> Listing:
         """Return the three directories that list something."""
         kinds = (RefKind.BRANCH, RefKind.TAG, RefKind.SNAPSHOT)
-        return FixedListing([(k.value, RefsDirectory(self.trees, k, self.nursery)) for k in kinds])
+        return FixedListing([(kind.value, self._refs(kind)) for kind in kinds])
+
+    def _refs(self, kind: RefKind) -> "RefsDirectory":
+        writable = self.writable if kind is RefKind.BRANCH else None
+        return RefsDirectory(self.trees, kind, self.nursery, writable)
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class RefsDirectory(Directory):
     trees: Trees = field(repr=False)
     ref_kind: RefKind
     nursery: trio.Nursery = field(compare=False, repr=False)
+    writable: WritableBranches | None = field(default=None, compare=False, repr=False)
 
     @property
     def mtime_ns(self) -> int:
@@ -78,9 +86,15 @@ class RefsDirectory(Directory):
         if ref_name is None:
             return None
         try:
-            tree = await self.trees.get(Ref(self.ref_kind, ref_name))
+            return await self._tree(ref_name, None)
         except (NotFoundError, InvalidInputError):
             return None
+
+    async def _tree(self, name: str, target: SnapshotId | None) -> Directory | None:
+        """Return the tree of a ref, None for a branch whose root was removed."""
+        if self.writable is not None:
+            return (await self.writable.get(name)).root
+        tree = await self.trees.get(Ref(self.ref_kind, name), target=target)
         return NodeDirectory(tree, "/", self.nursery)
 
     async def listing(self) -> Listing:
@@ -93,9 +107,37 @@ class RefsDirectory(Directory):
             targets = dict(self._named())
         items: list[tuple[str, Entry]] = []
         for name, target in targets.items():
-            tree = await self.trees.get(Ref(self.ref_kind, name), target=target)
-            items.append((encode_name(name), NodeDirectory(tree, "/", self.nursery)))
+            root = await self._tree(name, target)
+            if root is not None:
+                items.append((encode_name(name), root))
         return FixedListing(items)
+
+    async def remove_directory(self, name: str) -> None:
+        """Remove the empty root of a writable branch; the branch itself stays."""
+        session = await self._session(name)
+        if session is None or session.root is None:
+            raise NotFoundError(f"{self.describe()} has no {name!r}")
+        await session.remove_root()
+
+    async def make_directory(self, name: str, mode: int) -> Directory:
+        """Make the root of a writable branch that was removed, with nothing in it."""
+        session = await self._session(name)
+        if session is None:
+            raise NotAllowedError(f"make the branch first: zfuse branch create {name}")
+        if session.root is not None:
+            raise AlreadyExistsError(f"{self.describe()}/{name} exists")
+        return session.make_root(mode)
+
+    async def _session(self, name: str) -> BranchSession | None:
+        if self.writable is None:
+            raise self._read_only()
+        ref_name = decode_name(name, self._named())
+        if ref_name is None:
+            return None
+        try:
+            return await self.writable.get(ref_name)
+        except (NotFoundError, InvalidInputError):
+            return None
 
     def _named(self) -> Mapping[str, SnapshotId]:
         match self.ref_kind:

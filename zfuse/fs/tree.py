@@ -33,6 +33,7 @@ class Tree:
     def __init__(
         self, repository: Repository, ref: Ref, snapshot_id: SnapshotId, *, is_mount_root: bool
     ) -> None:
+        self.follows_session = False  # which alone decides what it shows
         self.ref = ref
         self.snapshot_id = snapshot_id
         self.is_mount_root = is_mount_root
@@ -143,7 +144,7 @@ class Trees:
         found: list[tuple[Tree, SnapshotId | None]] = []
         for ref, tree in list(self._trees.items()):
             target = self._target(ref, tree)
-            if target != tree.snapshot_id:
+            if not tree.follows_session and target != tree.snapshot_id:
                 found.append((tree, target))
         return found
 

@@ -1,0 +1,119 @@
+"""What a commit that landed leaves of a session: all that came after it."""
+
+from dataclasses import dataclass
+
+from zfuse.format.ids import SnapshotId
+from zfuse.fs.journal import ROOT_ROW, Journal
+from zfuse.fs.staged import Path, RowKind, path_from_bytes, path_to_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """What left the session; ``origins`` are those of the directories that stay.
+
+    ``blobs`` hold bytes that the repository has now.
+    """
+
+    directories: frozenset[int]
+    files: frozenset[int]
+    origins: dict[int, Path | None]
+    blobs: list[str]
+
+
+def complete_commit(journal: Journal, base: SnapshotId, cut: int) -> Completed:
+    """Start the session anew from the snapshot *base*, which has all that is as old as *cut*.
+
+    Entries that were excluded stay. A directory that everybody emptied stays too, as no
+    snapshot can hold it.
+    """
+    with journal.change():
+        kept_empty = _empty_directories(journal, cut)
+        files = _drop_entries(journal, cut)
+        journal.run("DELETE FROM entry WHERE kind = ? AND seq <= ?", int(RowKind.WHITEOUT), cut)
+        journal.run("UPDATE directory SET origin = pending, pending = NULL")
+        dropped = _drop_plain_directories(journal, cut, kept_empty)
+        gone = [row for row in files if not journal.links(row)]
+        blobs: list[str] = []
+        for file_id in gone:
+            blobs += [b for (b,) in journal.run("SELECT blob FROM file WHERE id = ?", file_id) if b]
+            journal.drop_file(file_id)
+        journal.run("DELETE FROM excluded")
+        journal.set_facts(base=str(base), pending=None, cut=cut, seq=journal.seq)
+    origins = {
+        row_id: path_from_bytes(origin)
+        for row_id, origin in journal.run("SELECT id, origin FROM directory")
+    }
+    return Completed(frozenset(dropped), frozenset(gone), origins, blobs)
+
+
+def _drop_entries(journal: Journal, cut: int) -> list[int]:
+    """Drop the names of committed files and return the files."""
+    where = (
+        " FROM entry WHERE kind = ? AND seq <= ? AND NOT EXISTS (SELECT 1 FROM excluded"
+        " WHERE excluded.parent = entry.parent AND excluded.name = entry.name)"
+    )
+    values = (int(RowKind.FILE), cut)
+    files = [row for (row,) in journal.run("SELECT DISTINCT child" + where, *values)]
+    journal.run("DELETE" + where, *values)
+    return files
+
+
+def _empty_directories(journal: Journal, cut: int) -> set[int]:
+    """Return the directories that the base did not have and that no commit can hold."""
+    parents = dict(
+        journal.run("SELECT child, parent FROM entry WHERE kind = ?", int(RowKind.DIRECTORY))
+    )
+    held = {ROOT_ROW}
+    told = journal.run(
+        "SELECT id FROM directory WHERE origin IS NOT NULL"
+        " UNION SELECT parent FROM entry WHERE kind = ? AND seq <= ? AND NOT EXISTS (SELECT 1"
+        " FROM excluded WHERE excluded.parent = entry.parent AND excluded.name = entry.name)",
+        *(int(RowKind.FILE), cut),
+    )
+    for (row_id,) in told:
+        while row_id is not None and row_id not in held:
+            held.add(row_id)
+            row_id = parents.get(row_id)  # noqa: PLW2901 - climbs
+    return {row_id for (row_id,) in journal.run("SELECT id FROM directory")} - held
+
+
+def _drop_plain_directories(journal: Journal, cut: int, kept: set[int]) -> list[int]:
+    """Drop the rows of directories that are as the base has them; return which."""
+    origins = dict(journal.run("SELECT id, origin FROM directory"))
+    children: dict[int, int] = dict(
+        journal.run("SELECT parent, count(*) FROM entry GROUP BY parent")
+    )
+    rows = journal.run(
+        "SELECT child, parent, name, seq FROM entry WHERE kind = ?", int(RowKind.DIRECTORY)
+    )
+    places = {child: (parent, name, seq) for child, parent, name, seq in rows}
+    dropped: list[int] = []
+    pending = [row_id for row_id in places if not children.get(row_id)]
+    while pending:
+        row_id = pending.pop()
+        parent, name, seq = places[row_id]
+        if row_id in kept or seq > cut or not _is_natural(origins, row_id, parent, name):
+            continue
+        journal.remove(parent, name.decode("utf-8", "surrogateescape"))
+        journal.drop_directory(row_id)
+        dropped.append(row_id)
+        children[parent] -= 1
+        if not children[parent] and parent in places:
+            pending.append(parent)
+    return dropped
+
+
+def _is_natural(origins: dict[int, bytes | None], row_id: int, parent: int, name: bytes) -> bool:
+    above, own = origins.get(parent), origins.get(row_id)
+    if above is None or own is None:
+        return False
+    return own == (above + b"/" + name if above else name)
+
+
+def set_pending(journal: Journal, paths: dict[int, Path]) -> None:
+    """Note where each directory is as a commit begins: there the new base will have it."""
+    with journal.change():
+        for row_id, path in paths.items():
+            journal.run(
+                "UPDATE directory SET pending = ? WHERE id = ?", path_to_bytes(path), row_id
+            )

@@ -1,0 +1,431 @@
+"""A file on a writable branch: the base's, until somebody changes it.
+
+The inode stands for the name, or names, of the file, so that a change of its bytes, and a
+commit, leave it to whoever has it open.
+"""
+
+import contextlib
+import os
+from typing import Final
+
+import trio
+
+from zfuse.errors import InvalidInputError, JournalError, StaleError
+from zfuse.format.chunk_ref import ChunkRef
+from zfuse.fs.blobs import journal_errors
+from zfuse.fs.chunk_file import ChunkFile
+from zfuse.fs.content import ChunkContent
+from zfuse.fs.entry import Caching, Content, File
+from zfuse.fs.staged import RowKind, StagedFile
+from zfuse.fs.staging import FILE_MODE, OverlayPlace, Staging, later_ns
+
+_COPY_PIECE: Final = 4 << 20
+_FILE_SIZE_MAX: Final = 1 << 46
+
+
+class OverlayFile(File):
+    """A file below ``directory``, where its name is ``name``; linked files have others too.
+
+    ``staged`` is what the session has of it, ``lower`` the file of the base that it is
+    otherwise; a file that a commit took along has neither until somebody asks.
+    """
+
+    def __init__(
+        self, staging: Staging, directory: OverlayPlace, name: str, *, lower: File | None = None
+    ) -> None:
+        self.staging = staging
+        self.directory = directory
+        self.name = name
+        self.staged: StagedFile | None = None
+        self.lower = lower
+        self.is_gone = False
+        self._descriptor: int | None = None
+        self._users = 0
+        self._writers: set[OverlayContent] = set()  # who changed it and did not close it yet
+        self._owning = trio.Lock()
+        staging.live.add(self)
+
+    @property
+    def mtime_ns(self) -> int:
+        """When it was written, or the snapshot that brought it."""
+        if self.staged is not None:
+            return self.staged.mtime_ns
+        return 0 if self.lower is None else self.lower.mtime_ns
+
+    @property
+    def caching(self) -> Caching:
+        """Briefly: it may change."""
+        return Caching.BRIEFLY
+
+    @property
+    def mode(self) -> int | None:
+        """The permissions that somebody gave it."""
+        return FILE_MODE if self.staged is None else self.staged.mode
+
+    @property
+    def links(self) -> int:
+        """How many names it has."""
+        journal = self.staging.journal
+        if self.staged is None or journal is None:
+            return 0 if self.is_gone else 1
+        return journal.links(self.staged.id)
+
+    @property
+    def is_writable(self) -> bool:
+        """It can be opened for writing."""
+        return True
+
+    @property
+    def is_being_written(self) -> bool:
+        """Whether somebody has changed it and not closed it yet."""
+        return self.staged is not None and not self.staged.is_closed
+
+    async def size(self) -> int:
+        """Return the number of bytes."""
+        if self.staged is not None:
+            return self.staged.size
+        return await (await self.base()).size()
+
+    async def open(self) -> Content:
+        """Return the content, which shows what is written later too."""
+        if self.staged is not None:
+            return OverlayContent(self)
+        return OverlayContent(self, await (await self.base()).open())
+
+    async def attribute(self, name: str) -> bytes | None:
+        """Return what is known of the file of the base, or that this one is staged."""
+        if self.staged is None:
+            return await (await self.base()).attribute(name)
+        value = {
+            "kind": "staged",
+            "ref": str(self.staging.tree.ref),
+            "repository": self.staging.tree.repository.storage.url,
+            "length": str(self.staged.size),
+            "uploaded": "0" if self.staged.ref is None else "1",
+        }.get(name)
+        return None if value is None else value.encode()
+
+    def describe(self) -> str:
+        """Return ref and path."""
+        return f"{self.directory.describe().rstrip('/')}/{self.name}"
+
+    async def base(self) -> File:
+        """Return the file of the base that this is.
+
+        Raises:
+            StaleError: there is none.
+        """
+        lower = self.lower
+        if lower is None and not self.is_gone:
+            found = await self.directory.lower_entry(self.name)
+            lower = self.lower = found if isinstance(found, File) else None
+        if lower is None:
+            raise StaleError(f"{self.describe()} is no longer there")
+        return lower
+
+    async def is_current(self) -> bool:
+        """Tell whether the base still has, under this name, what it had when somebody asked."""
+        if self.lower is None:
+            return True
+        return await self.directory.lower_entry(self.name) == self.lower
+
+    # --- changes -------------------------------------------------------------------------------
+
+    async def stage(self) -> StagedFile:
+        """Have the session hold this file; a chunk of the base stays where it is."""
+        async with self._owning:
+            if self.staged is None:
+                await self._stage()
+        assert self.staged is not None
+        return self.staged
+
+    async def _stage(self) -> None:
+        lower = await self.base()
+        size, mtime_ns = await lower.size(), lower.mtime_ns
+        ref = await lower.reference() if isinstance(lower, ChunkFile) else None
+        blob = None if ref is not None else await self._copied(lower)
+        journal = self.staging.begin()
+        row = StagedFile(0, blob, ref, size, mtime_ns, FILE_MODE, is_closed=True)
+        if self.is_gone:
+            self.staged = row
+            return
+        with journal.change():
+            parent = self.directory.ensure_row()
+            journal.add_file(row)
+            journal.put(parent, self.name, RowKind.FILE, row.id)
+        self.staged = row
+        self.staging.files[row.id] = self
+
+    async def write(self, offset: int, data: bytes) -> int:
+        """Put *data* at *offset* and return its length.
+
+        Raises:
+            JournalFullError: there is no room for it.
+        """
+        descriptor = await self._own(keep=True)
+        with journal_errors(f"can not write {self.describe()}"):
+            written = 0
+            while written < len(data):
+                written += os.pwrite(descriptor, memoryview(data)[written:], offset + written)
+        assert self.staged is not None
+        self._changed(max(self.staged.size, offset + len(data)))
+        return len(data)
+
+    async def truncate(self, size: int) -> None:
+        """Cut the file at *size* bytes, or fill it up with zeros, and have it closed."""
+        await self.resize(size)
+        self.end_writing()
+
+    async def resize(self, size: int) -> None:
+        """Cut the file at *size* bytes, or fill it up with zeros, as part of writing it."""
+        if size > _FILE_SIZE_MAX:
+            raise InvalidInputError(f"{self.describe()} can not have {size} bytes")
+        descriptor = await self._own(keep=size > 0)
+        with journal_errors(f"can not write {self.describe()}"):
+            os.ftruncate(descriptor, size)
+        self._changed(size)
+        self._let_go_unless_used()
+
+    def begin_writing(self, writer: "OverlayContent") -> None:
+        """Take note that somebody changes the file."""
+        self._writers.add(writer)
+
+    def end_writing(self, writer: "OverlayContent | None" = None) -> None:
+        """Record that somebody who wrote the file, or cut it, has closed it."""
+        if writer is not None:
+            self._writers.discard(writer)
+        row = self.staged
+        if self._writers or row is None or row.is_closed:
+            return
+        row.is_closed = True
+        if not self.is_gone:
+            try:
+                self.staging.begin().save_file(row)
+            except BaseException:
+                row.is_closed = False
+                raise
+            self.staging.tell_closed(row.id)
+
+    async def sync(self) -> None:
+        """Return when what was written would survive a loss of power."""
+        row, journal = self.staged, self.staging.journal
+        if row is None or journal is None or self.is_gone:
+            return
+        journal.save_file(row)
+        if row.blob is not None:
+            await trio.to_thread.run_sync(self._sync_blob, row.blob)
+        await trio.to_thread.run_sync(journal.sync)
+
+    def _sync_blob(self, blob: str) -> None:
+        blobs = self.staging.begin().blobs
+        descriptor = blobs.open(blob)
+        try:
+            blobs.sync(blob, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def set_times(self, mtime_ns: int) -> None:
+        """Give a staged file another time of change; that of the base says when it came."""
+        if self.staged is not None:
+            self.staged.mtime_ns = mtime_ns
+            self._save()
+
+    def set_mode(self, mode: int) -> None:
+        """Give a staged file other permissions."""
+        if self.staged is not None:
+            self.staged.mode = mode
+            self._save()
+
+    def _save(self) -> None:
+        if self.staged is not None and not self.is_gone:
+            self.staging.begin().save_file(self.staged)
+
+    def unlinked(self) -> None:
+        """Take note that the last name is gone: what is open stays, for who has it open."""
+        self.is_gone = True
+        row = self.staged
+        if row is None or row.blob is None:
+            return
+        blobs = self.staging.begin().blobs
+        if self._users and self._descriptor is None:
+            with contextlib.suppress(JournalError):
+                self._descriptor = blobs.open(row.blob)
+        self.staging.drop_blob(row.blob)
+
+    def committed(self) -> None:
+        """Take note that the base has these bytes now."""
+        self.staged, self.lower = None, None
+        self._close()
+
+    def _changed(self, size: int) -> None:
+        row = self.staged
+        assert row is not None
+        row.size, row.mtime_ns = size, later_ns(row.mtime_ns)
+        if row.is_closed:
+            row.is_closed = False
+            if not self.is_gone:
+                journal = self.staging.begin()
+                with journal.change():
+                    journal.save_file(row)
+                    journal.renew(row.id)
+
+    async def _own(self, *, keep: bool) -> int:
+        """Return a descriptor of a blob that is this file's alone, with its bytes if *keep*."""
+        await self.staging.turn()
+        if self.staged is None:
+            await self.stage()
+        row = self.staged
+        assert row is not None
+        if row.blob is None or self.staging.is_frozen(row):
+            async with self._owning:
+                if row.blob is None or self.staging.is_frozen(row):
+                    await self._renew_blob(row, keep=keep)
+        if self._descriptor is None:
+            assert row.blob is not None
+            self._descriptor = self.staging.begin().blobs.open(row.blob)
+        return self._descriptor
+
+    async def _renew_blob(self, row: StagedFile, *, keep: bool) -> None:
+        journal = self.staging.begin()
+        blobs, before = journal.blobs, row.blob
+        if not keep:
+            blob, descriptor = blobs.open_new()
+        elif before is not None:
+            blob, descriptor = await trio.to_thread.run_sync(blobs.copy, before)
+        else:
+            blob, descriptor = await self._downloaded(row)
+        self._close()
+        self._descriptor = descriptor
+        row.blob, row.ref, row.is_closed = blob, None, False
+        if not self.is_gone:
+            with journal.change():
+                journal.save_file(row)
+                journal.renew(row.id)
+        if before is not None:
+            self.staging.drop_blob(before)
+
+    async def _downloaded(self, row: StagedFile) -> tuple[str, int]:
+        assert row.ref is not None
+        return await self._filled(self._content_of(row.ref))
+
+    async def _copied(self, lower: File) -> str:
+        """Copy the bytes of the base into the journal and return the blob."""
+        blob, descriptor = await self._filled(await lower.open())
+        os.close(descriptor)
+        return blob
+
+    async def _filled(self, content: Content) -> tuple[str, int]:
+        blobs = self.staging.begin().blobs
+        blob, descriptor = blobs.open_new()
+        try:
+            offset = 0
+            while offset < content.size:
+                piece = await content.read(offset, _COPY_PIECE)
+                with journal_errors(f"can not copy {self.describe()}"):
+                    os.pwrite(descriptor, piece, offset)
+                offset += len(piece)
+        except BaseException:
+            os.close(descriptor)
+            blobs.remove(blob)
+            raise
+        return blob, descriptor
+
+    def _content_of(self, ref: ChunkRef) -> Content:
+        return ChunkContent(self.staging.tree.repository.assets, ref, self.staging.nursery)
+
+    # --- reading -------------------------------------------------------------------------------
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return a piece of what is staged."""
+        row = self.staged
+        assert row is not None
+        if row.blob is None:
+            assert row.ref is not None
+            return await self._content_of(row.ref).read(offset, size)
+        if self._descriptor is None:
+            self._descriptor = self.staging.begin().blobs.open(row.blob)
+        with journal_errors(f"can not read {self.describe()}"):
+            return os.pread(self._descriptor, size, offset)
+
+    def adopt(self, row: StagedFile, descriptor: int) -> None:
+        """Take over a file that was just made, and the descriptor of its blob."""
+        self.staged, self._descriptor = row, descriptor
+        self.staging.files[row.id] = self
+
+    def use(self) -> None:
+        """Count one more who has the file open."""
+        self._users += 1
+
+    def leave(self) -> None:
+        """Count one less who has the file open."""
+        self._users -= 1
+        self._let_go_unless_used()
+
+    def _let_go_unless_used(self) -> None:
+        if not self._users:
+            self._close()
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+            if self.is_gone and self.staged is not None and self.staged.blob is not None:
+                self.staging.drop_blob(self.staged.blob)
+
+
+class OverlayContent(Content):
+    """An open file of a writable branch."""
+
+    def __init__(self, file: OverlayFile, lower: Content | None = None) -> None:
+        self._file = file
+        self._lower = lower
+        file.use()
+
+    @property
+    def size(self) -> int:
+        """Length in bytes as of now."""
+        if self._file.staged is not None:
+            return self._file.staged.size
+        return 0 if self._lower is None else self._lower.size
+
+    async def prepare(self) -> bytes | None:
+        """Return all bytes where the base's content would."""
+        if self._file.staged is None and self._lower is not None:
+            return await self._lower.prepare()
+        return None
+
+    def delivered(self) -> None:
+        """Take note that the kernel has all bytes."""
+        if self._lower is not None:
+            self._lower.delivered()
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return a piece."""
+        if self._file.staged is not None:
+            return await self._file.read(offset, size)
+        if self._lower is None:  # committed since it was opened
+            self._lower = await (await self._file.base()).open()
+        return await self._lower.read(offset, size)
+
+    async def write(self, offset: int, data: bytes) -> int:
+        """Put *data* at *offset* and return its length."""
+        self._file.begin_writing(self)
+        return await self._file.write(offset, data)
+
+    async def truncate(self, size: int) -> None:
+        """Cut the file at *size* bytes, or fill it up with zeros."""
+        self._file.begin_writing(self)
+        await self._file.resize(size)
+
+    def flush(self) -> None:
+        """Record that the file was closed, if this is who wrote it."""
+        self._file.end_writing(self)
+
+    async def sync(self) -> None:
+        """Return when the file would survive a loss of power."""
+        await self._file.sync()
+
+    def close(self) -> None:
+        """Let go of the file; what a mapping wrote after it was closed counts as closed now."""
+        self.flush()
+        self._file.leave()

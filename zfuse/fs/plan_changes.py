@@ -1,0 +1,259 @@
+"""From what a walk through a session found to the change set of a commit."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from zfuse.format.chunk_ref import ChunkRef
+from zfuse.format.ids import NodeId
+from zfuse.format.snapshot import ArrayNode, Node
+from zfuse.format.transaction_log import MoveOperation
+from zfuse.fs.base_place import ChunkPlace, shown
+from zfuse.fs.plan import Instance, MovedChunks, Problem, Region, StagedChunk, Walked
+from zfuse.fs.staged import StagedFile
+from zfuse.repo.array_columns import array_columns
+from zfuse.repo.asset_manager import AssetManager
+from zfuse.repo.change_set import ChangeSet, DeletedNode
+from zfuse.repo.chunks import ChunkIndex
+from zfuse.repo.documents import chunk_fault, document_of
+from zfuse.repo.new_ids import new_id
+from zfuse.repo.view import HierarchyView
+
+U32 = npt.NDArray[np.uint32]
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a commit of the session would do.
+
+    ``changes`` lack the chunks of ``staged``, which have no reference before they are stored.
+    With anything ``invalid`` there is no commit. ``kept`` are entries that stay.
+    """
+
+    changes: ChangeSet
+    staged: list[tuple[NodeId, StagedChunk]]
+    invalid: list[Problem]
+    untracked: list[str]
+    open_files: list[str]
+    kept: list[tuple[int, str]]
+    copied_from: dict[NodeId, str] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to commit."""
+        return not self.changes and not self.staged
+
+    def files(self) -> Iterator[StagedFile]:
+        """Yield the files whose bytes have to be stored before the commit."""
+        for _, chunk in self.staged:
+            if chunk.file is not None:
+                yield chunk.file
+
+
+class Planner:
+    """Makes change sets; *view* is the base of the session."""
+
+    def __init__(self, assets: AssetManager, view: HierarchyView) -> None:
+        self._assets = assets
+        self._view = view
+        self._chunks = ChunkIndex(assets)
+
+    async def plan(self, walked: Walked) -> Plan:
+        """Return the plan of a commit.
+
+        Raises:
+            MissingObjectError, CorruptionError: a manifest that matters can not be read.
+        """
+        plan = Plan(
+            ChangeSet(), [], walked.invalid, walked.untracked, walked.open_files, walked.kept
+        )
+        for moved in walked.moved_chunks:
+            await self._move_chunks(moved, plan)
+        natural, *others = walked.regions
+        for region in others:
+            for node in region.place.nodes():
+                path = region.path_of(node)
+                if path is not None:
+                    region.instance(node, path)
+        for node in _concerned(natural, others):
+            await self._base_node(node, natural, others, plan)
+        for instance in walked.new:
+            if not instance.is_dead:
+                await self._new_node(instance, plan)
+        _refuse_double_paths(self._view, plan)
+        return plan
+
+    async def _base_node(
+        self, node: Node, natural: Region, others: Sequence[Region], plan: Plan
+    ) -> None:
+        """Decide what becomes of a node of the base."""
+        showing = [
+            (region, instance)
+            for region in others
+            if (instance := region.instances.get(node.path)) is not None
+            and not instance.is_dead
+            and not region.hides(node.path)
+        ]
+        stays = natural.instances.get(node.path)
+        if not natural.hides(node.path):
+            stays = stays or Instance(node.path, node)
+            if not stays.is_dead:
+                showing.insert(0, (natural, stays))
+        if not showing:
+            plan.changes.deleted[node.id] = DeletedNode(node.path, isinstance(node, ArrayNode))
+            return
+        (region, keeper), *copies = showing
+        await self._kept_node(node, region, keeper, plan)
+        for region, copy in copies:
+            await self._copied_node(node, region, copy, plan)
+
+    async def _kept_node(self, node: Node, region: Region, keeper: Instance, plan: Plan) -> None:
+        is_array = isinstance(node, ArrayNode)
+        hidden = await self._hidden(node, region)
+        if keeper.is_reshaped and isinstance(node, ArrayNode):
+            if await self._count(node) > len(hidden):
+                reason = "chunks are left that would have other names; remove them first"
+                plan.invalid.append(
+                    Problem(shown([*keeper.path.split("/")[1:], "zarr.json"]), reason)
+                )
+                return
+            plan.changes.deleted[node.id] = DeletedNode(node.path, is_array)
+            await self._new_node(keeper, plan)
+            return
+        if keeper.path != node.path:
+            move = MoveOperation(node.path, keeper.path, node.id, is_array)
+            plan.changes.moved[node.id] = move
+        if keeper.document is not None:
+            plan.changes.updated[node.id] = keeper.document
+        for coords in hidden.tolist():
+            plan.changes.set_chunk(node.id, tuple(coords), None)
+        _stage(node.id, keeper, plan)
+
+    async def _copied_node(self, node: Node, region: Region, copy: Instance, plan: Plan) -> None:
+        node_id = new_id(NodeId)
+        plan.changes.add(copy.path, node_id, copy.document or document_of(node))
+        plan.copied_from[node_id] = node.path
+        if isinstance(node, ArrayNode) and not copy.is_reshaped:
+            hidden = await self._hidden(node, region)
+            for columns in await array_columns(self._assets, node, ()):
+                plan.changes.chunks_of(node_id).set_many(columns.without(hidden))
+        _stage(node_id, copy, plan)
+
+    async def _new_node(self, instance: Instance, plan: Plan) -> None:
+        assert instance.document is not None
+        node_id = new_id(NodeId)
+        plan.changes.add(instance.path, node_id, instance.document)
+        _stage(node_id, instance, plan)
+
+    async def _hidden(self, node: Node, region: Region) -> U32:
+        """Return the indices of the chunks of a node that the base has and a region hides."""
+        places = region.hidden_chunks.get(node.path, ())
+        if not places or not isinstance(node, ArrayNode):
+            rank = len(node.shape) if isinstance(node, ArrayNode) else 0
+            return np.empty((0, rank), np.uint32)
+        return await self._existing(node, places)
+
+    async def _existing(self, node: ArrayNode, places: Sequence[ChunkPlace]) -> U32:
+        rank = len(node.shape)
+        found = [np.empty((0, rank), np.uint32)]
+        single = [place.prefix for place in places if place.is_chunk]
+        if single:
+            wanted = np.array(single, np.uint32).reshape(len(single), rank)
+            all_rows = await self._chunks.rows(node, (), rank)
+            found += [wanted[rows.references.find_many(wanted) >= 0] for rows in all_rows]
+        for place in places:
+            if not place.is_chunk:
+                rows_under = await self._chunks.rows(node, place.prefix, rank)
+                found += [rows.references.coords(rows.start, rows.stop) for rows in rows_under]
+        together = np.concatenate(found)
+        return np.unique(together, axis=0) if len(together) else together
+
+    async def _count(self, node: ArrayNode) -> int:
+        rows = await self._chunks.rows(node, (), len(node.shape))
+        return sum(each.stop - each.start for each in rows)
+
+    async def _move_chunks(self, moved: MovedChunks, plan: Plan) -> None:
+        """Give chunks of the base the indices that their new names mean."""
+        place, owner = moved.place, moved.owner
+        hidden = moved.region.hidden_chunks.get(place.array.path, ())
+        gone = {tuple(c) for c in (await self._existing(place.array, hidden)).tolist()}
+        found: list[StagedChunk] = []
+        for rows in await self._chunks.rows(place.array, place.prefix, len(place.array.shape)):
+            for row in range(rows.start, rows.stop):
+                coords = tuple(rows.references.coords(row, row + 1)[0].tolist())
+                if coords in gone:
+                    continue
+                names = (
+                    *moved.names,
+                    *place.names.encoding.encode(coords).split("/")[moved.depth :],
+                )
+                self._rename(names, rows.references.ref(row), moved, found, plan)
+        # Behind these: what was written there itself counts.
+        owner.instance.chunks[:0] = found
+
+    def _rename(
+        self,
+        names: Sequence[str],
+        ref: ChunkRef,
+        moved: MovedChunks,
+        found: list[StagedChunk],
+        plan: Plan,
+    ) -> None:
+        owner = moved.owner
+        assert owner.chunk_names is not None
+        coords = owner.chunk_names.encoding.decode("/".join(names), owner.chunk_names.rank)
+        path = shown([*owner.instance.path.split("/")[1:], *names])
+        if coords is None:
+            plan.untracked.append(path)
+            return
+        fault = chunk_fault(owner.shape, coords, ref.size)
+        if fault is None:
+            found.append(StagedChunk(coords, None, ref))
+        else:
+            plan.invalid.append(Problem(path, fault))
+
+
+def _concerned(natural: Region, others: Sequence[Region]) -> list[Node]:
+    """Return the nodes of the base about which a session says anything."""
+    found: dict[NodeId, Node] = {}
+    for path in natural.hidden:
+        place = natural.place
+        for node in type(place)(place.view, path).nodes():
+            found[node.id] = node
+    for region in (natural, *others):
+        for instance in region.instances.values():
+            if instance.base is not None:
+                found[instance.base.id] = instance.base
+    for path in natural.hidden_chunks:
+        node_there = natural.place.view.node(path)
+        if node_there is not None:
+            found[node_there.id] = node_there
+    return list(found.values())
+
+
+def _stage(node_id: NodeId, instance: Instance, plan: Plan) -> None:
+    for chunk in instance.chunks:
+        ref = chunk.ref if chunk.file is None else None
+        if ref is not None:
+            plan.changes.set_chunk(node_id, chunk.coords, ref)
+        else:
+            plan.staged.append((node_id, chunk))
+
+
+def _refuse_double_paths(view: HierarchyView, plan: Plan) -> None:
+    """Refuse what would give two nodes one path."""
+    arrivals = [new.path for new in plan.changes.new.values()]
+    arrivals += [move.target for move in plan.changes.moved.values()]
+    counts = Counter(arrivals)
+    for path, count in counts.items():
+        node = view.node(path)
+        stays = (
+            node is not None
+            and node.id not in plan.changes.deleted
+            and node.id not in plan.changes.moved
+        )
+        if count + stays > 1:
+            plan.invalid.append(Problem(path, "two nodes would have this path"))

@@ -1,0 +1,165 @@
+"""What the staged directories and files of one branch share."""
+
+import time
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path as FilePath
+from typing import Final
+from weakref import WeakSet, WeakValueDictionary
+
+import trio
+
+from zfuse.errors import BusyError, ReadOnlyError
+from zfuse.format.ids import SnapshotId
+from zfuse.fs.entry import Directory, Entry
+from zfuse.fs.hierarchy import NodeDirectory
+from zfuse.fs.journal import ROOT_ROW, Journal
+from zfuse.fs.staged import StagedDirectory, StagedFile
+from zfuse.fs.tree import Tree
+
+DIRECTORY_MODE: Final = 0o755
+FILE_MODE: Final = 0o644
+
+
+class OverlayPlace(Directory):
+    """What a file needs to know of the directory of a writable branch that it is in."""
+
+    @abstractmethod
+    def ensure_row(self) -> int:
+        """Return the id of the directory's row in the journal, made now if there is none."""
+
+    @abstractmethod
+    async def lower_entry(self, name: str) -> Entry | None:
+        """Return what the base has under *name*, whether or not it shows."""
+
+
+class Staging:
+    """The journal of a branch, and the base that shows through.
+
+    The journal is made with the first change. ``naming`` is held by whoever changes names, so
+    that what he looked up holds until he is done. ``closed`` receives the files that somebody
+    closed or gave a new name, for those who upload them.
+    """
+
+    def __init__(self, tree: Tree, directory: FilePath, nursery: trio.Nursery) -> None:
+        self.tree = tree
+        self.nursery = nursery
+        self.lower_root: Directory = NodeDirectory(tree, "/", nursery)
+        self.naming = trio.Lock()
+        self.closed: deque[int] = deque()
+        self.something_closed = trio.Event()
+        self.files: WeakValueDictionary[int, Entry] = WeakValueDictionary()
+        self.live: WeakSet[Entry] = WeakSet()
+        self.stamp = 0  # changes when another base shows through
+        self.cut: int | None = None  # what is as old as this may be in a commit that is under way
+        # Blobs that must stay as they are: being read for an upload, or part of a commit.
+        self.uploading: set[str] = set()
+        self.frozen: frozenset[str] = frozenset()
+        self._unwanted: set[str] = set()
+        self.refusal: str | None = None  # why nothing can be written, if that is so
+        self._directory = directory
+        self._journal: Journal | None = None
+        self._changes_wait: trio.Event | None = None
+
+    @property
+    def journal(self) -> Journal | None:
+        """The journal, None where nothing was ever changed."""
+        return self._journal
+
+    def begin(self) -> Journal:
+        """Return the journal, made now if there is none yet.
+
+        Raises:
+            BusyError: another mount changes this branch.
+            ReadOnlyError: the repository takes no changes.
+            JournalError: it can not be made or read.
+        """
+        if self._journal is None:
+            if self.refusal is not None:
+                raise BusyError(self.refusal)
+            if self.tree.repository.is_read_only:
+                raise ReadOnlyError("the repository is set to read-only; see zfuse show")
+            journal = Journal.open(self._directory)
+            if journal.base is None:
+                # The branch is bytes and not text where its name is no UTF-8.
+                with journal.change():
+                    journal.set_facts(
+                        base=str(self.tree.snapshot_id),
+                        branch=self.tree.ref.name,
+                        repository=self.tree.repository.storage.url,
+                    )
+                    if journal.directory_row(ROOT_ROW) is None:
+                        journal.add_directory((), None, DIRECTORY_MODE, time.time_ns())
+            self._journal = journal
+        return self._journal
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    async def sync(self) -> None:
+        """Return when all names would survive a loss of power."""
+        if self._journal is not None:
+            await trio.to_thread.run_sync(self._journal.sync)
+
+    @property
+    def base(self) -> SnapshotId:
+        """The snapshot that shows through."""
+        return self.tree.snapshot_id
+
+    def root_row(self) -> StagedDirectory | None:
+        """Return what the journal has of the root, None while nothing was ever changed."""
+        return None if self._journal is None else self._journal.directory_row(ROOT_ROW)
+
+    def is_in_commit(self, seq: int) -> bool:
+        """Tell whether an entry as old as *seq* may be in a commit that is under way."""
+        return self.cut is not None and seq <= self.cut
+
+    def is_frozen(self, row: StagedFile) -> bool:
+        """Tell whether the blob of a file must not change, as it is uploaded or was."""
+        return row.ref is not None or (row.blob is not None and self._is_needed(row.blob))
+
+    def _is_needed(self, blob: str) -> bool:
+        return blob in self.uploading or blob in self.frozen
+
+    def drop_blob(self, blob: str) -> None:
+        """Remove a blob that no file has any more, at once or when nobody needs it."""
+        if self._is_needed(blob):
+            self._unwanted.add(blob)
+        elif self._journal is not None:
+            self._journal.blobs.remove(blob)
+
+    def clear_blobs(self) -> None:
+        """Remove the blobs that waited for this."""
+        for blob in [blob for blob in self._unwanted if not self._is_needed(blob)]:
+            self._unwanted.discard(blob)
+            self.drop_blob(blob)
+
+    def tell_closed(self, file_id: int) -> None:
+        """Let the bytes of a file be uploaded."""
+        self.closed.append(file_id)
+        self.something_closed.set()
+
+    async def turn(self) -> None:
+        """Wait as long as changes have to."""
+        while self._changes_wait is not None:
+            await self._changes_wait.wait()
+
+    @contextmanager
+    def changes_wait(self) -> Iterator[None]:
+        """Let all changes wait until the block is done."""
+        waiting = self._changes_wait = trio.Event()
+        try:
+            yield
+        finally:
+            self._changes_wait = None
+            waiting.set()
+
+
+def later_ns(than: int) -> int:
+    """Return the time in nanoseconds since 1970, and in any case one after *than*."""
+    return max(time.time_ns(), than + 1)

@@ -1,0 +1,226 @@
+"""Chunks go to the store as soon as they are closed under their final name.
+
+A sync then finds most of them stored. A few are under way at a time, and a bounded number of
+bytes; what fails is left to the sync, which tells why.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final
+from weakref import WeakKeyDictionary
+
+import trio
+
+from zfuse.errors import CorruptionError, InvalidInputError, JournalError, ZfuseError
+from zfuse.format.chunk_ref import ChunkRef
+from zfuse.format.zarr_json import ArrayMetadata, ChunkKeyEncoding
+from zfuse.fs.overlay_directory import OverlayDirectory
+from zfuse.fs.overlay_file import OverlayFile
+from zfuse.fs.plan import METADATA_NAME
+from zfuse.fs.staged import StagedFile, ref_to_text
+from zfuse.fs.staging import Staging
+from zfuse.repo.documents import ArrayDocument, chunk_fault, parse_document
+from zfuse.repo.new_chunk import is_inline, store_chunk
+from zfuse.repo.repository import Repository
+
+log = logging.getLogger(__name__)
+
+AT_ONCE: Final = 8
+MOST_BYTES: Final = 64 << 20
+"""Bytes under way at a time; a chunk that is larger goes alone."""
+
+_Parsed = tuple[ChunkKeyEncoding, ArrayDocument] | None
+
+
+class Uploader:
+    """Stores staged chunks of one branch."""
+
+    def __init__(self, repository: Repository, staging: Staging) -> None:
+        self._repository = repository
+        self._staging = staging
+        self._room = _Room(MOST_BYTES)
+        self._slots = trio.CapacityLimiter(AT_ONCE)
+        self._running: dict[str, trio.Event] = {}
+        self._parsed: WeakKeyDictionary[OverlayFile, tuple[object, _Parsed]] = WeakKeyDictionary()
+        self.stored = 0  # chunks, since the mount
+
+    async def run(self) -> None:
+        """Store what is closed, for ever."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._staging.something_closed.wait()
+                self._staging.something_closed = trio.Event()
+                while self._staging.closed:
+                    # No more tasks than can work: the others wait in the queue, as numbers.
+                    await self._slots.acquire_on_behalf_of(ticket := object())
+                    nursery.start_soon(self._in_background, self._staging.closed.popleft(), ticket)
+
+    async def _in_background(self, file_id: int, ticket: object) -> None:
+        try:
+            file = self._staging.files.get(file_id)
+            if isinstance(file, OverlayFile) and await self._is_chunk(file):
+                row = file.staged
+                if row is not None and row.is_closed and row.ref is None:
+                    await self._store(row)
+        except ZfuseError as exc:
+            log.debug("a chunk is not stored yet: %s", exc)
+        except Exception:
+            log.exception("bug in a background upload")
+        finally:
+            self._slots.release_on_behalf_of(ticket)
+
+    async def store_all(
+        self, files: Iterable[StagedFile], progress: Callable[[int], None]
+    ) -> dict[int, ChunkRef]:
+        """Store the bytes of *files* that are not stored yet; return where each is, by id.
+
+        *progress* is called with the bytes of each file that is done.
+        """
+        refs: dict[int, ChunkRef] = {}
+
+        left = iter(files)
+
+        async def work() -> None:
+            for file in left:  # each takes the next one that nobody took
+                if file.id not in refs:
+                    refs[file.id] = file.ref or await self._store(file)
+                progress(file.size)
+
+        try:
+            async with trio.open_nursery() as nursery:
+                # Few tasks, as a session may have a million chunks.
+                for _ in range(AT_ONCE):
+                    nursery.start_soon(work)
+        except* ZfuseError as group:
+            raise _first(group) from None
+        return refs
+
+    async def _store(self, file: StagedFile) -> ChunkRef:
+        """Store the bytes of a file and return where they are; at most once at a time."""
+        blob = file.blob
+        assert blob is not None
+        while blob in self._running:
+            await self._running[blob].wait()
+        if file.ref is not None:
+            return file.ref
+        journal = self._staging.begin()
+        known = journal.ref_of(file.id, blob)
+        if known is not None:
+            return known
+        done = self._running[blob] = trio.Event()
+        self._staging.uploading.add(blob)
+        try:
+            async with self._room.taken(file.size):
+                data = await trio.to_thread.run_sync(journal.blobs.read, blob)
+                if len(data) != file.size:
+                    raise JournalError(f"a staged file has {len(data)} bytes, not {file.size}")
+                ref = await store_chunk(self._repository, data)
+            self.stored += 1
+            if not is_inline(self._repository, file.size):
+                self._note(file, blob, ref)
+        finally:
+            del self._running[blob]
+            self._staging.uploading.discard(blob)
+            self._staging.clear_blobs()
+            done.set()
+        return ref
+
+    def _note(self, file: StagedFile, blob: str, ref: ChunkRef) -> None:
+        text = ref_to_text(ref)
+        assert text is not None
+        if not self._staging.begin().set_ref(file.id, blob, text):
+            return
+        live = self._staging.files.get(file.id)
+        if isinstance(live, OverlayFile) and live.staged is not None and live.staged.blob == blob:
+            live.staged.ref = ref
+
+    # --- is it a chunk already? ----------------------------------------------------------------
+
+    async def _is_chunk(self, file: OverlayFile) -> bool:
+        row = file.staged
+        if row is None or file.is_gone or is_inline(self._repository, row.size):
+            return False
+        names = [file.name]
+        place: object = file.directory
+        while isinstance(place, OverlayDirectory):
+            metadata = await place.child(METADATA_NAME)
+            if isinstance(metadata, OverlayFile):
+                parsed = await self._parse(metadata)
+                if parsed is None:
+                    return False
+                encoding, document = parsed
+                coords = encoding.decode("/".join(reversed(names)), len(document.shape))
+                return coords is not None and chunk_fault(document.shape, coords, row.size) is None
+            names.append(place.name)
+            place = place.parent
+        return False
+
+    async def _parse(self, file: OverlayFile) -> _Parsed:
+        row = file.staged
+        if file.is_being_written:
+            return None
+        stamp: object = file.lower if row is None else (row.id, row.mtime_ns, row.size)
+        known = self._parsed.get(file)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        parsed = _parsed(await self._bytes(file), self._repository.state.spec_version)
+        self._parsed[file] = (stamp, parsed)
+        return parsed
+
+    async def _bytes(self, file: OverlayFile) -> bytes:
+        content = await file.open()
+        try:
+            return await content.read(0, content.size)
+        finally:
+            content.close()
+
+
+class _Room:
+    """Lets holders take bytes of a limit, one that wants more than all alone."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken = 0
+        self._freed = trio.Event()
+
+    def taken(self, size: int) -> "_Share":
+        return _Share(self, min(size, self._limit))
+
+    async def take(self, size: int) -> None:
+        while self._taken + size > self._limit:
+            await self._freed.wait()
+        self._taken += size
+
+    def give(self, size: int) -> None:
+        self._taken -= size
+        self._freed.set()
+        self._freed = trio.Event()
+
+
+class _Share:
+    def __init__(self, room: _Room, size: int) -> None:
+        self._room = room
+        self._size = size
+
+    async def __aenter__(self) -> None:
+        await self._room.take(self._size)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._room.give(self._size)
+
+
+def _parsed(data: bytes, spec_version: int) -> _Parsed:
+    try:
+        document = parse_document(data, spec_version=spec_version)
+        encoding = ArrayMetadata.parse(data).chunk_key_encoding
+    except (InvalidInputError, CorruptionError):
+        return None
+    if encoding is None or not isinstance(document, ArrayDocument):
+        return None
+    return encoding, document
+
+
+def _first(group: BaseExceptionGroup[ZfuseError]) -> ZfuseError:
+    for exc in group.exceptions:
+        return _first(exc) if isinstance(exc, BaseExceptionGroup) else exc
+    raise AssertionError
