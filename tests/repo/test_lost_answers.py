@@ -145,10 +145,26 @@ async def test_a_commit_that_is_cancelled_while_it_is_published_is_cleared_up(se
             await store.waits.wait()
             scope.cancel()
     store.gate = None
+    assert session.is_unsure
     assert session.has_changes
     await session.commit("again")
     assert await history(store) == ["cancelled", "base"]
     assert not session.has_changes
+    assert not session.is_unsure
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+async def test_a_commit_of_unknown_outcome_is_finished(carried_out, session, store):
+    assert await session.finish() is None
+    await session.set_chunk("/a", (1,), b"x")
+    await unsure(session, store, carried_out=carried_out)
+    assert session.is_unsure
+    await session.set_chunk("/a", (2,), b"later")
+    assert await session.finish() == session.base.id
+    assert not session.is_unsure
+    assert await history(store) == ["unsure", "base"]
+    assert "a/c/2" not in await keys(store)
+    assert session.has_changes
 
 
 async def test_after_a_crash_a_chosen_id_tells_whether_the_commit_landed(session, store):

@@ -132,6 +132,14 @@ class Session(Workspace):
                 await self._attempt(request)
             return request.snapshot_id
 
+    @property
+    def is_unsure(self) -> bool:
+        """Whether a commit ended, as by a cancellation, without anybody knowing its outcome.
+
+        ``finish`` finds out; every other change of the branch does so first.
+        """
+        return self._unsure is not None
+
     async def finish(self) -> SnapshotId | None:
         """Bring a commit whose outcome is not known to an end; return it if it is in.
 
