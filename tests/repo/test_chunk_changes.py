@@ -32,6 +32,7 @@ COORDS = st.one_of(
 STEPS = st.one_of(
     st.tuples(st.just("set"), COORDS, st.one_of(st.none(), REFS)),
     st.tuples(st.just("set_many"), st.lists(st.tuples(COORDS, REFS), max_size=6)),
+    st.tuples(st.just("delete_many"), st.lists(COORDS, max_size=6)),
     st.tuples(st.just("discard"), st.lists(COORDS, max_size=4)),
     st.tuples(st.just("then"), st.dictionaries(COORDS, st.one_of(st.none(), REFS), max_size=6)),
     st.tuples(st.just("copy")),
@@ -46,6 +47,9 @@ def take(step, changes, model):
         case ("set_many", refs):
             changes.set_many(RefColumns.of_refs(2, refs))
             model.update(refs)
+        case ("delete_many", coords):
+            changes.delete_many(np.array(coords, np.uint32).reshape(len(coords), 2))
+            model.update(dict.fromkeys(coords))
         case ("discard", coords):
             changes.discard(np.array(coords, np.uint32).reshape(len(coords), 2))
             for each in coords:

@@ -120,6 +120,11 @@ class ChunkChanges:
         self._settle()
         self._add(merge([refs]), np.empty((0, refs.rank), np.uint32))
 
+    def delete_many(self, coords: U32) -> None:
+        """Record that the chunks at *coords* (n, rank), in any order, are gone."""
+        self._settle()
+        self._add(RefColumns.empty(coords.shape[1]), coords)
+
     def then(self, later: "ChunkChanges") -> None:
         """Add the changes of *later*, which came after these."""
         self._settle()
