@@ -87,8 +87,9 @@ def test_some_processes_commit_to_s3(spec_version, tmp_path, s3_server):
     on_s3(tmp_path, s3_server, spec_version, ["zfuse"] * 3, 3)
 
 
-def test_zfuse_and_the_official_library_commit_to_s3_at_once(tmp_path, s3_server):
-    on_s3(tmp_path, s3_server, 2, ["zfuse", "icechunk"], 4)
+@both
+def test_zfuse_and_the_official_library_commit_to_s3_at_once(spec_version, tmp_path, s3_server):
+    on_s3(tmp_path, s3_server, spec_version, ["zfuse", "icechunk"], 4)
 
 
 @pytest.mark.long
@@ -107,5 +108,6 @@ def test_eight_processes_commit_25_times_each_to_s3(spec_version, tmp_path, s3_s
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_half_of_eight_processes_use_the_official_library(tmp_path, s3_server):
-    on_s3(tmp_path, s3_server, 2, ["zfuse", "icechunk"] * 4, 25)
+@both
+def test_half_of_eight_processes_use_the_official_library(spec_version, tmp_path, s3_server):
+    on_s3(tmp_path, s3_server, spec_version, ["zfuse", "icechunk"] * 4, 25)
