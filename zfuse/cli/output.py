@@ -45,6 +45,11 @@ def print_json(value: Mapping[str, object]) -> None:
     print(json.dumps(value, ensure_ascii=False, default=str))
 
 
+def json_text(value: object) -> str:
+    """Return a value as JSON."""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
 def print_table(rows: Iterable[Sequence[str]]) -> None:
     """Print *rows* with their columns aligned; the last column is as long as it is."""
     shown = [[cell if isinstance(cell, Styled) else plain(cell) for cell in row] for row in rows]

@@ -6,21 +6,31 @@ from typing import Final
 import click
 
 from zfuse.cli import output
+from zfuse.cli.sessions import print_changes
 from zfuse.daemon.control import call_mount
 from zfuse.daemon.mountinfo import find_mount
 
 _ASK_S: Final = 10.0
+_CHANGES_S: Final = 600.0
 
 
 @click.command(epilog="Example: zfuse status /mnt/repo --json | jq .trees")
 @click.argument("path", required=False)
 @output.as_json
 def command(*, path: str | None, as_json: bool) -> None:
-    """Say what the mount of PATH shows: repository, snapshots, and nodes it cannot show.
+    """Say what the mount of PATH shows, and what was changed on its branches.
+
+    Of a mount that can be written to it tells the changes that ``zfuse sync`` would commit,
+    the files that are none of Zarr's (untracked), and those that stand in the way (invalid).
 
     PATH is anything inside the mount, by default the current directory.
     """
-    status = call_mount(find_mount(Path(path or ".")), "status", timeout_s=_ASK_S)
+    mount = find_mount(Path(path or "."))
+    status = call_mount(mount, "status", timeout_s=_ASK_S)
+    status["sessions"] = []
+    if not status["read_only"]:
+        told = call_mount(mount, "changes", timeout_s=_CHANGES_S)
+        status["sessions"] = told["sessions"]
     if as_json:
         output.print_json(status)
         return
@@ -40,3 +50,9 @@ def command(*, path: str | None, as_json: bool) -> None:
     if status["not_shown"]:
         print("\nnot shown:")
         output.print_table([(f"  {n['ref']}", n["path"], n["reason"]) for n in status["not_shown"]])
+    for session in status["sessions"]:
+        found = ", found again after its mount had ended" if session["recovered"] else ""
+        print(f"\nbranch {output.plain(session['branch'])}, since {session['base']}{found}:")
+        if not session["has_changes"]:
+            print("  no changes")
+        print_changes(session)

@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from zfuse.cli import output
+from zfuse.cli.sessions import settle_changes
 from zfuse.daemon.control import socket_path
 from zfuse.daemon.leftovers import clear_leftovers
 from zfuse.daemon.settings import mount_file
@@ -26,19 +27,36 @@ _PATIENCE_S: Final = 30.0
     is_flag=True,
     help="Even if it is in use or its daemon hangs: who uses it loses it.",
 )
+@click.option("--sync", "changes", flag_value="sync", help="Commit what was written first.")
+@click.option("--keep", "changes", flag_value="keep", help="Keep what was written for later.")
+@click.option("--discard", "changes", flag_value="discard", help="Forget what was written.")
+@click.option("-m", "--message", metavar="TEXT", help="What the commit does, for --sync.")
 @output.as_json
-def command(*, directory: str | None, name: str | None, force: bool, as_json: bool) -> None:
+def command(
+    *,
+    directory: str | None,
+    name: str | None,
+    force: bool,
+    changes: str | None,
+    message: str | None,
+    as_json: bool,
+) -> None:
     """End the mount at DIR, and wait until its daemon has ended.
 
     A mount in use stays, and the processes that use it are named. One whose daemon is gone
-    is cleared away.
+    is cleared away. Changes that are not committed are kept, and are there again after the
+    next zfuse mount --rw, unless told otherwise.
     """
+    _check(force=force, changes=changes, message=message)
     if directory is None:
         if name is None:
             raise InvalidInputError("say which mount to end: zfuse umount DIR")
         directory = str(mount_file(name)["mountpoint"])
     mount = mount_at(Path(directory))
     pid = daemon_of(mount)
+    kept: list[str] = []
+    if pid is not None and not force:
+        kept = settle_changes(mount, changes, message)
     os.chdir("/")  # this process shall not be what keeps the mount busy
     unmount(mount, lazy=force)
     # Detached, the mount lives on for who uses it, and so does its daemon.
@@ -50,4 +68,15 @@ def command(*, directory: str | None, name: str | None, force: bool, as_json: bo
             raise BusyError(f"{message}; see its log, or: kill {pid}")
         print(f"zfuse: {message} until nobody uses it; to end it: kill {pid}", file=sys.stderr)
     if as_json:
-        output.print_json({"mountpoint": str(mount.path), "pid": pid, "daemon_ended": ended})
+        told = {"mountpoint": str(mount.path), "pid": pid, "daemon_ended": ended, "kept": kept}
+        output.print_json(told)
+    elif kept:
+        names = ", ".join(output.plain(branch) for branch in kept)
+        print(f"changes on {names} are kept; zfuse mount --rw goes on with them")
+
+
+def _check(*, force: bool, changes: str | None, message: str | None) -> None:
+    if force and changes in {"sync", "discard"}:
+        raise InvalidInputError(f"--force asks the daemon nothing; first: zfuse {changes}")
+    if (changes == "sync") is not (message is not None):
+        raise InvalidInputError('--sync and -m belong together: zfuse umount DIR --sync -m "..."')

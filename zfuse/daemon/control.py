@@ -6,7 +6,10 @@ two at once: so a client finds the socket without touching the mount, which may 
 Inside the mount ``.zfuse/socket`` leads to it too.
 
     request   {"command": "refresh", "arguments": {}}
-    answer    {"result": {...}}  or  {"error": "one line", "exit_code": 75}
+    answer    {"result": {...}}  or  {"error": "one line", "exit_code": 75, "details": {...}}
+
+Before the answer may come any number of lines ``{"progress": {...}}``; a command that takes
+long sends one every few seconds, so that nobody takes the daemon for dead.
 """
 
 import contextlib
@@ -29,9 +32,14 @@ from zfuse.errors import InvalidInputError, NotMountedError, ZfuseError
 log = logging.getLogger(__name__)
 
 Command = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+Tell = Callable[[Mapping[str, Any]], None]
+LongCommand = Callable[[Mapping[str, Any], Tell], Awaitable[Mapping[str, Any]]]
+"""A command that tells how far it is."""
 
 CALL_TIMEOUT_S: Final = 120.0
 _REQUEST_MAX: Final = 1 << 20
+_TELL_EVERY_S: Final = 0.2
+_ALIVE_EVERY_S: Final = 10.0
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
 
 
@@ -66,9 +74,14 @@ def call_mount(
     command: str,
     *,
     timeout_s: float = CALL_TIMEOUT_S,
+    on_progress: Tell = lambda told: None,
     **arguments: Any,  # noqa: ANN401 - JSON
 ) -> dict[str, Any]:
-    """Ask the daemon of *mount*, and return its answer; see ``call``."""
+    """Ask the daemon of *mount*, and return its answer; see ``call``.
+
+    *on_progress* is called with what the daemon tells meanwhile; it may be silent for
+    *timeout_s*.
+    """
     gone = f"the daemon of the mount at {mount.path} is gone; end it: zfuse umount {mount.path}"
     request = json.dumps({"command": command, "arguments": arguments}).encode() + b"\n"
     try:
@@ -78,6 +91,9 @@ def call_mount(
             link.sendall(request)
             with link.makefile("rb") as answers:
                 line = answers.readline()
+                while line.startswith(b'{"progress"'):
+                    on_progress(json.loads(line)["progress"])
+                    line = answers.readline()
     except TimeoutError as exc:
         raise NotMountedError(
             f"the daemon of {mount.path} gave no answer in {timeout_s:g} s;"
@@ -89,26 +105,38 @@ def call_mount(
         raise NotMountedError(gone)
     answer: dict[str, Any] = json.loads(line)
     if "error" in answer:
-        raise ReportedError(answer["error"], answer["exit_code"])
+        raise ReportedError(answer["error"], answer["exit_code"], answer.get("details", {}))
     result: dict[str, Any] = answer["result"]
     return result
 
 
 class ReportedError(ZfuseError):
-    """An error that the daemon met; ``exit_code`` is that of the original."""
+    """An error that the daemon met; exit code and details are those of the original."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
+    def __init__(
+        self, message: str, exit_code: int, details: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
+        self.details = details or {}
         self.exit_code = exit_code  # type: ignore[misc]  # the one error that carries it
 
 
 class ControlServer:
     """Answers the command line on behalf of one mount."""
 
-    def __init__(self, path: Path, link: Path, commands: Mapping[str, Command]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        link: Path,
+        commands: Mapping[str, Command],
+        long_commands: Mapping[str, LongCommand] | None = None,
+        details: Callable[[ZfuseError], Mapping[str, Any]] = lambda exc: {},
+    ) -> None:
         self._path = path
         self._link = link
         self._commands = commands
+        self._long_commands = long_commands or {}
+        self._details = details
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started once the socket takes calls."""
@@ -145,31 +173,59 @@ class ControlServer:
                 if not piece:
                     return
                 line += piece
-            await stream.send_all(await self._answer(line))
+            await self._run(stream, line)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return  # the caller left
 
-    async def _answer(self, line: bytes) -> bytes:
+    async def _run(self, stream: trio.SocketStream, line: bytes) -> None:
+        latest: list[Mapping[str, Any]] = []
+
+        async def tell() -> None:
+            since = 0.0
+            while True:
+                await trio.sleep(_TELL_EVERY_S)
+                since += _TELL_EVERY_S
+                if latest or since >= _ALIVE_EVERY_S:
+                    told = latest.pop() if latest else {}
+                    since = 0.0
+                    # A caller that left does not end what it began.
+                    with contextlib.suppress(trio.BrokenResourceError):
+                        await stream.send_all(_line({"progress": told}))
+
+        def note(told: Mapping[str, Any]) -> None:
+            latest[:] = [told]
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tell)
+            answer = await self._answer(line, note)
+            nursery.cancel_scope.cancel()
+        await stream.send_all(answer)
+
+    async def _answer(self, line: bytes, tell: Tell) -> bytes:
         """Return the answer to a request; whatever goes wrong, the mount goes on."""
         try:
             command, arguments = self._parse(line)
-            return _line({"result": await command(arguments)})
+            long = self._long_commands.get(command)
+            if long is not None:
+                return _line({"result": await long(arguments, tell)})
+            return _line({"result": await self._commands[command](arguments)})
         except ZfuseError as exc:
-            return _line({"error": str(exc), "exit_code": exc.exit_code})
+            told = {"error": str(exc), "exit_code": exc.exit_code, "details": self._details(exc)}
+            return _line(told)
         except Exception:
             log.exception("bug in a command, %r", line[:200])
-            told = "this is a bug in zfuse; the daemon's log tells more"
-            return _line({"error": told, "exit_code": 1})
+            said = "this is a bug in zfuse; the daemon's log tells more"
+            return _line({"error": said, "exit_code": 1})
 
-    def _parse(self, line: bytes) -> tuple[Command, Mapping[str, Any]]:
+    def _parse(self, line: bytes) -> tuple[str, Mapping[str, Any]]:
         try:
             request = json.loads(line)
-            command = self._commands.get(request["command"])
+            command = str(request["command"])
             arguments = request.get("arguments", {})
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
             raise InvalidInputError(f"bad request: {exc!r}") from exc
-        if command is None:
-            raise InvalidInputError(f"this daemon knows no command {request['command']!r}")
+        if command not in self._commands and command not in self._long_commands:
+            raise InvalidInputError(f"this daemon knows no command {command!r}")
         return command, arguments
 
 

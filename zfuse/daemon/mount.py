@@ -16,11 +16,11 @@ import pyfuse3
 import trio
 
 from zfuse.daemon.assemble import assembled
-from zfuse.daemon.control import Command, ControlServer, runtime_directory, socket_path
+from zfuse.daemon.control import Command, ControlServer, LongCommand, runtime_directory, socket_path
 from zfuse.daemon.memory import keep_freed_memory
 from zfuse.daemon.mountinfo import MountPoint, find_mount
 from zfuse.daemon.report import MountReport, Occupancy
-from zfuse.daemon.sessions import session_commands
+from zfuse.daemon.sessions import SessionCommands, details_of
 from zfuse.daemon.settings import MountSettings
 from zfuse.errors import InvalidInputError, ReadOnlyError, ZfuseError
 from zfuse.fs.control_directory import ControlDirectory
@@ -106,10 +106,13 @@ async def _serve(settings: MountSettings, mountpoint: Path, ready: Callable[[], 
             mount = find_mount(mountpoint)
             async with _notifier() as notifier, trio.open_nursery() as loop:
                 refresh = _Refresh(file_system, notifier, parts.repository)
-                commands = _commands(report, refresh)
+                short = dict(_commands(report, refresh))
+                long: dict[str, LongCommand] = {}
                 if writable is not None:
-                    commands = {**commands, **session_commands(writable, file_system, notifier)}
-                server = ControlServer(socket, socket_path(mount), commands)
+                    sessions = SessionCommands(writable, file_system, notifier)
+                    short |= sessions.short()
+                    long |= sessions.long()
+                server = ControlServer(socket, socket_path(mount), short, long, details_of)
                 await background.start(server.run)
                 if settings.follow_s is not None:
                     background.start_soon(refresh.follow, settings.follow_s)

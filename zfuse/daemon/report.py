@@ -59,7 +59,7 @@ class MountReport:
             "spec_version": state.spec_version,
             "mountpoint": str(self._mountpoint),
             "ref": None if self._settings.ref is None else str(self._settings.ref),
-            "read_only": True,
+            "read_only": not self._settings.rw,
             "pid": os.getpid(),
             "mounted_at": _rfc3339(self.since_ns // 1000),
             "refreshed_at": _rfc3339(state.fetched_at),

@@ -1,7 +1,5 @@
-"""The session of one branch: what is shown, how it is committed, and how it is taken back."""
+"""The session of one branch: how it is committed, follows the branch, and is taken back."""
 
-import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -9,29 +7,26 @@ from typing import Any, Final
 
 import trio
 
-from zfuse.errors import InvalidInputError, OutcomeUnknownError
+from zfuse.errors import InvalidInputError, NotFoundError, OutcomeUnknownError
 from zfuse.format.chunk_ref import InlineRef
 from zfuse.format.ids import SnapshotId
 from zfuse.format.snapshot import Snapshot
-from zfuse.fs.entry import Directory
-from zfuse.fs.journal import ROOT_ROW, Journal, read_rows
+from zfuse.fs.journal import ROOT_ROW
 from zfuse.fs.journal_commit import complete_commit, set_pending
+from zfuse.fs.kept_session import KeptSession
 from zfuse.fs.overlay_directory import OverlayDirectory
 from zfuse.fs.overlay_file import OverlayFile
-from zfuse.fs.plan import Problem, SessionRows, Walk
-from zfuse.fs.plan_changes import Plan, Planner
-from zfuse.fs.staged import Path, RowKind, StagedFile
-from zfuse.fs.staging import Staging
+from zfuse.fs.plan import Problem, SessionRows
+from zfuse.fs.plan_changes import Plan
+from zfuse.fs.plan_summary import summary
+from zfuse.fs.session_edits import StaleNames, copy, discard_all, discard_path
+from zfuse.fs.staged import Path, RowKind
 from zfuse.fs.tree import Tree
 from zfuse.fs.upload import Uploader
-from zfuse.repo.commit import has_landed
 from zfuse.repo.conflicts import DETECT, ConflictPolicy
 from zfuse.repo.new_ids import new_id
 from zfuse.repo.session import Session
 
-log = logging.getLogger(__name__)
-
-StaleNames = list[tuple[Directory, str]]
 _SHOWN: Final = 5
 
 
@@ -66,171 +61,25 @@ class SyncOutcome:
 
     branch: str
     snapshot_id: SnapshotId | None
-    plan: Plan
+    summary: Mapping[str, Any]
     chunks_stored: int
     stale: StaleNames
 
 
-class BranchSession:
-    """A writable branch."""
+class BranchSession(KeptSession):
+    """The session of a writable branch, and how it becomes commits."""
 
     def __init__(self, tree: Tree, directory: FilePath, nursery: trio.Nursery) -> None:
-        self.tree = tree
-        tree.follows_session = True
-        self.staging = Staging(tree, directory, nursery)
-        self.root: OverlayDirectory | None = OverlayDirectory(self.staging, None, "", None)
-        self.interrupted: set[int] = set()
-        self.recovered = False
+        super().__init__(tree, directory, nursery)
         self._uploader = Uploader(tree.repository, self.staging)
         self._working = trio.Lock()
         self._unsure: tuple[Session, int] | None = None
         self._landed: tuple[Snapshot, int] | None = None
         self._is_foreign = False
 
-    @property
-    def branch(self) -> str:
-        """The name of the branch."""
-        return self.tree.ref.name
-
-    @property
-    def has_changes(self) -> bool:
-        """Whether anything differs from the base."""
-        journal = self.staging.journal
-        return journal is not None and not journal.is_empty
-
     async def upload_in_background(self) -> None:
         """Store chunks as they are closed, for ever."""
         await self._uploader.run()
-
-    # --- the root ------------------------------------------------------------------------------
-
-    async def remove_root(self) -> None:
-        """Remove the root of the branch, which is empty.
-
-        Raises:
-            NotEmptyError: it is not.
-        """
-        root = self.root
-        assert root is not None
-        await root.remove_as_root()
-        self.root = None
-
-    def make_root(self, mode: int) -> OverlayDirectory:
-        """Make the root anew: a tree with nothing in it."""
-        journal = self.staging.begin()
-        with journal.change():
-            journal.run("DELETE FROM entry WHERE parent = ?", ROOT_ROW)
-            row = journal.directory_row(ROOT_ROW)
-            assert row is not None
-            row.origin, row.pending, row.mode, row.mtime_ns = None, None, mode, time.time_ns()
-            journal.save_directory(row)
-        self.root = OverlayDirectory(self.staging, None, "", row)
-        return self.root
-
-    # --- after a crash -------------------------------------------------------------------------
-
-    async def recover(self) -> None:
-        """Go on with the session that is on disk.
-
-        Raises:
-            BusyError: another mount has it open.
-            MissingObjectError: the snapshot that it changes is gone.
-        """
-        journal = self.staging.begin()
-        pending = journal.pending_commit()
-        base = journal.base
-        if pending is not None:
-            landed = await has_landed(self.tree.repository, self.branch, pending.snapshot_id)
-            if landed:
-                completed = complete_commit(journal, pending.snapshot_id, pending.cut)
-                for blob in completed.blobs:
-                    journal.blobs.remove(blob)
-                log.info("branch %s: commit %s had landed", self.branch, pending.snapshot_id)
-                base = pending.snapshot_id
-            else:
-                journal.abandon_commit()
-        if base is not None and base != self.tree.snapshot_id and self.has_changes:
-            self.tree.move(await self.tree.prepare(base), ())
-        elif base != self.tree.snapshot_id:
-            journal.set_facts(base=str(self.tree.snapshot_id))
-        self.staging.stamp += 1
-        await trio.to_thread.run_sync(self._examine_blobs, journal)
-        assert self.root is not None
-        self.root.row = self.staging.root_row()
-        self.recovered = self.has_changes
-        if self.recovered:
-            log.info("branch %s: a session with changes was found", self.branch)
-
-    def _examine_blobs(self, journal: Journal) -> None:
-        sizes = journal.blobs.sizes()
-        used: set[str] = set()
-        for row_id, blob, size, closed in journal.run("SELECT id, blob, size, closed FROM file"):
-            if blob is None:
-                continue
-            used.add(blob)
-            found = sizes.get(blob, -1)
-            if not closed or found != size:
-                self.interrupted.add(row_id)
-                journal.run("UPDATE file SET size = ? WHERE id = ?", max(found, 0), row_id)
-        for blob in sizes.keys() - used:
-            journal.blobs.remove(blob)
-
-    # --- looking -------------------------------------------------------------------------------
-
-    async def plan(self) -> Plan:
-        """Return what a commit would do now."""
-        journal = self.staging.journal
-        if journal is None:
-            return await self._plan_of(_NO_ROWS)
-        async with self.staging.naming:
-            rows, _ = await self._rows(journal)
-        return await self._plan_of(rows)
-
-    async def _rows(self, journal: Journal) -> tuple[SessionRows, int]:
-        """Return the rows of this moment, and how new the newest of them is."""
-        database = journal.connect()
-        try:
-            database.execute("BEGIN")
-            database.execute("SELECT 1 FROM fact LIMIT 1").fetchall()
-            cut = journal.seq
-            writing = {
-                file.staged.id
-                for file in self.staging.live
-                if isinstance(file, OverlayFile) and file.staged is not None
-                if file.is_being_written
-            }
-            directories, files, names = await trio.to_thread.run_sync(read_rows, database)
-        finally:
-            database.close()
-        self.interrupted &= {i for i, file in files.items() if not file.is_closed} - writing
-        unclosed = {i for i, file in files.items() if not file.is_closed}
-        return (
-            SessionRows(
-                directories,
-                files,
-                names,
-                frozenset((unclosed | writing) - self.interrupted),
-                frozenset(self.interrupted),
-            ),
-            cut,
-        )
-
-    async def _plan_of(self, rows: SessionRows) -> Plan:
-        repository = self.tree.repository
-        view = await self.tree.view()
-        planner = Planner(repository.assets, view)
-        root = rows.directories.get(ROOT_ROW)
-        walk = Walk(rows, view, repository.state.spec_version, self._read)
-        if root is None:
-            return await planner.plan(walk.found)
-        return await planner.plan(await trio.to_thread.run_sync(walk.run, root))
-
-    def _read(self, file: StagedFile) -> bytes:
-        if isinstance(file.ref, InlineRef):
-            return file.ref.data
-        if file.blob is None:
-            raise InvalidInputError("its bytes are those of a chunk")
-        return self.staging.begin().blobs.read(file.blob)
 
     # --- committing ----------------------------------------------------------------------------
 
@@ -248,10 +97,10 @@ class BranchSession:
         async with self._working:
             await self._finish()
             if not (self.has_changes or request.amends or request.allow_empty):
-                return SyncOutcome(self.branch, None, await self.plan(), 0, [])
+                return SyncOutcome(self.branch, None, await self._summary(await self.plan()), 0, [])
             async with self.staging.naming:
                 journal = self.staging.begin()
-                rows, cut = await self._rows(journal)
+                rows, cut = await self.rows(journal)
                 set_pending(journal, paths := _paths(rows))
                 for place in self._live_directories():
                     if place.row is not None:
@@ -275,11 +124,12 @@ class BranchSession:
         cut: int,
         progress: Callable[[int, int], None],
     ) -> SyncOutcome:
-        plan = await self._plan_of(rows)
+        plan = await self.plan_of(rows)
         if plan.invalid:
             raise InvalidChangesError(plan.invalid)
+        told = await self._summary(plan)  # by the base as it is before the commit
         if plan.is_empty and not request.amends and not request.allow_empty:
-            return SyncOutcome(self.branch, None, plan, 0, [])
+            return SyncOutcome(self.branch, None, told, 0, [])
         stored = await self._store(plan, progress)
         base = (await self.tree.view()).snapshot
         session = Session(self.tree.repository, self.branch, base, plan.changes)
@@ -312,7 +162,10 @@ class BranchSession:
                 self._landed = (view.snapshot, cut)
         self._is_foreign = request.new_branch is not None or await self._has_foreign(base, session)
         stale = await self._complete()
-        return SyncOutcome(session.branch, landed, plan, stored, stale)
+        return SyncOutcome(session.branch, landed, told, stored, stale)
+
+    async def _summary(self, plan: Plan) -> Mapping[str, Any]:
+        return summary(plan, await self.tree.view())
 
     async def _has_foreign(self, before: Snapshot, session: Session) -> bool:
         """Tell whether the new snapshot has more than what the session changed."""
@@ -418,6 +271,33 @@ class BranchSession:
         await session.rebase(DETECT)
         return session.base.id
 
+    async def discard(self, paths: Sequence[Path] | None = None) -> StaleNames:
+        """Forget all changes, or those at and below *paths*.
+
+        Raises:
+            NotFoundError: nothing changed at one of the paths.
+            OutcomeUnknownError: a commit may still land; the next sync finds out.
+        """
+        async with self._working:
+            await self._finish()
+            if self.staging.journal is None:
+                return []
+            async with self.staging.naming:
+                if paths is not None and () not in paths:
+                    return [name for path in paths for name in discard_path(self.staging, path)]
+                root = self.root or OverlayDirectory(self.staging, None, "", None)
+                stale = discard_all(self.staging, root)
+                self.root = root
+            return stale
+
+    async def copy(self, source: Path, target: Path) -> None:
+        """Let *target* show what is at *source*, by reference."""
+        async with self._working:
+            if self.root is None:
+                raise NotFoundError(f"there is nothing at /{'/'.join(source)}")
+            async with self.staging.naming:
+                await copy(self.staging, self.root, source, target)
+
     async def reconcile(self) -> StaleNames:
         """Find the entries whose names mean something else since another base shows through."""
         stale: StaleNames = []
@@ -444,9 +324,6 @@ class BranchSession:
 
     def _live_files(self) -> list[OverlayFile]:
         return [e for e in self.staging.live if isinstance(e, OverlayFile)]
-
-
-_NO_ROWS: Final = SessionRows({}, {}, {}, frozenset(), frozenset())
 
 
 def _paths(rows: SessionRows) -> dict[int, Path]:

@@ -370,6 +370,11 @@ def read_rows(
     return directories, files, names
 
 
+def read_facts(database: sqlite3.Connection) -> dict[str, Any]:
+    """Return all that was noted about a session, by name."""
+    return {name: json.loads(value) for name, value in database.execute("SELECT * FROM fact")}
+
+
 def _directory(row: Sequence[Any]) -> StagedDirectory:
     row_id, origin, pending, mode, mtime_ns = row
     return StagedDirectory(

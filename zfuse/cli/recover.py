@@ -1,0 +1,67 @@
+"""``zfuse recover``."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zfuse.cli import output
+from zfuse.cli.serving import state_directory
+from zfuse.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from zfuse.fs.kept_files import KeptFiles, find_sessions
+
+
+@click.command(epilog="Example: zfuse recover; zfuse recover 1 /tmp/rescued")
+@click.argument("number", required=False, type=int)
+@click.argument("directory", metavar="[DIR]", required=False)
+@click.option("--journal", metavar="DIR", help="Where sessions are kept [~/.local/state/zfuse].")
+@click.option("--delete", is_flag=True, help="Forget the session for ever instead.")
+@output.as_json
+def command(
+    *, number: int | None, directory: str | None, journal: str | None, delete: bool, as_json: bool
+) -> None:
+    """List the sessions that are kept on this machine, mounted or not.
+
+    As a rule nothing is to be done: the next zfuse mount --rw of the repository goes on with
+    its sessions. With NUMBER and DIR the files of one are saved to a new directory, whatever
+    became of the repository: what was written, not what the branch had before.
+    """
+    state = state_directory() if journal is None else Path(journal).expanduser().absolute()
+    sessions = find_sessions(state)
+    if number is None:
+        _list(sessions, as_json=as_json)
+        return
+    if not 1 <= number <= len(sessions):
+        raise NotFoundError(f"there is no session {number}; zfuse recover lists them")
+    session = sessions[number - 1]
+    if delete:
+        session.require_unused()
+        shutil.rmtree(session.directory)
+        told: dict[str, Any] = {"deleted": str(session.directory)}
+    elif directory is None:
+        raise InvalidInputError(f"say where to: zfuse recover {number} DIR")
+    else:
+        target = Path(directory).absolute()
+        if target.exists():
+            raise AlreadyExistsError(f"{target} exists; name a new directory")
+        told = {"directory": str(target), "files": session.save(target)}
+    if as_json:
+        output.print_json(told)
+    elif delete:
+        print(f"forgot {session.repository} branch {output.plain(session.branch)}")
+    else:
+        print(f"saved {output.count(told['files'], 'file')} to {told['directory']}")
+
+
+def _list(sessions: list[KeptFiles], *, as_json: bool) -> None:
+    rows = []
+    for number, session in enumerate(sessions, 1):
+        if as_json:
+            output.print_json({"number": number, **session.facts()})
+            continue
+        state = "in use" if session.is_in_use else "kept"
+        size = output.human_size(session.nbytes)
+        place = f"{session.repository} branch {session.branch}"
+        rows.append((str(number), place, state, output.count(session.files, "file"), size))
+    output.print_table(rows)

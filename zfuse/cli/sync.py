@@ -1,0 +1,72 @@
+"""``zfuse sync``, also called ``zfuse commit``."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from zfuse.cli import output
+from zfuse.cli.sessions import describe_failure, find_branch
+from zfuse.daemon.control import ReportedError
+from zfuse.errors import InvalidInputError
+
+
+@click.command(epilog='Example: zfuse sync /mnt/repo/branch/main -m "add June"')
+@click.argument("path", required=False)
+@click.option("-m", "--message", metavar="TEXT", help="What the commit does; needed.")
+@click.option("--metadata", metavar="KEY=VALUE", multiple=True, help="Kept with the commit.")
+@click.option("--amend", is_flag=True, help="Put the changes into the last commit.")
+@click.option("--allow-empty", is_flag=True, help="Commit even if nothing changed.")
+@click.option(
+    "--rebase",
+    type=click.Choice(["ours", "theirs"]),
+    help="Whose chunks count where others wrote the same ones.",
+)
+@click.option("--new-branch", metavar="NAME", help="Commit to a new branch made for it.")
+@output.as_json
+def command(*, path: str | None, as_json: bool, **flags: Any) -> None:  # noqa: ANN401
+    """Commit what was written to the branch that PATH is in, as one atomic snapshot.
+
+    Everything that was closed before counts; files that are still being written are named
+    and stay. If others committed meanwhile, changes that do not touch theirs go on top;
+    else they are listed, nothing is committed, and the exit code is 5. VALUE is JSON, or
+    else text. PATH is by default the current directory.
+    """
+    if flags["message"] is None:
+        raise InvalidInputError('say what the commit does: zfuse sync -m "..."')
+    if flags["amend"] and (flags["rebase"] or flags["new_branch"]):
+        raise InvalidInputError("--amend goes together with neither --rebase nor --new-branch")
+    flags["metadata"] = dict(_pair(text) for text in flags["metadata"])
+    try:
+        told = find_branch(path).call("sync", **flags)
+    except ReportedError as exc:
+        if as_json:
+            output.print_json({"snapshot": None, "error": str(exc), **exc.details})
+        else:
+            describe_failure(exc)
+        raise
+    if as_json:
+        output.print_json(told)
+        return
+    _print(told)
+
+
+def _print(told: Mapping[str, Any]) -> None:
+    if told["snapshot"] is None:
+        print(f"nothing to commit on branch {output.plain(told['branch'])}")
+    else:
+        print(f"branch {output.plain(told['branch'])} is at {told['snapshot']} now")
+    for kind, word in (("open_files", "being written, not committed"), ("untracked", "untracked")):
+        for name in told[kind]:
+            print(f"  {word}: {output.plain(name)}")
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InvalidInputError(f"--metadata {text}: write KEY=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

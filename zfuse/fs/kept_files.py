@@ -1,0 +1,127 @@
+"""The sessions on this machine, looked at from outside: what they hold, and saving their files."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+from zfuse.errors import BusyError, JournalError
+from zfuse.fs.blobs import Blobs
+from zfuse.fs.journal import ROOT_ROW, read_facts, read_rows
+from zfuse.fs.staged import Path, RowKind, StagedFile
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFiles:
+    """A session: which branch of which repository, and how much it holds.
+
+    ``nbytes`` are the bytes of its staged files, ``files`` their number.
+    """
+
+    directory: FilePath
+    repository: str
+    branch: str
+    base: str
+    files: int
+    nbytes: int
+    is_in_use: bool
+
+    def facts(self) -> dict[str, Any]:
+        """Return all that is known, by name."""
+        return {
+            "repository": self.repository,
+            "branch": self.branch,
+            "base": self.base,
+            "files": self.files,
+            "bytes": self.nbytes,
+            "in_use": self.is_in_use,
+            "directory": str(self.directory),
+        }
+
+    def require_unused(self) -> None:
+        """Raise BusyError if a mount has the session open."""
+        if self.is_in_use:
+            raise BusyError(f"a mount has the session in {self.directory} open; unmount it first")
+
+    def save(self, target: FilePath) -> int:
+        """Write the staged files below the new directory *target*; return how many.
+
+        Files that are in the repository only, as chunks, are left out.
+        """
+        blobs = Blobs(self.directory / "blobs")
+        count = 0
+        with _opened(self.directory) as database:
+            target.mkdir(parents=True)
+            for path, file in _staged_files(database):
+                if file.blob is None:
+                    continue
+                place = target.joinpath(*path)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(blobs.path(file.blob), place)
+                count += 1
+        return count
+
+
+def find_sessions(state: FilePath) -> list[KeptFiles]:
+    """Return the sessions that are kept below the directory *state*, in order of their place."""
+    found = sorted(state.glob("sessions/*/*/session.sqlite"))
+    return [_look(path.parent) for path in found]
+
+
+def _look(directory: FilePath) -> KeptFiles:
+    with _opened(directory) as database:
+        facts = read_facts(database)
+        files, nbytes = database.execute(
+            "SELECT count(*), coalesce(sum(size), 0) FROM file"
+        ).fetchone()
+    return KeptFiles(
+        directory,
+        str(facts.get("repository")),
+        str(facts.get("branch")),
+        str(facts.get("base")),
+        files,
+        nbytes,
+        _is_locked(directory / "lock"),
+    )
+
+
+@contextlib.contextmanager
+def _opened(directory: FilePath) -> Iterator[sqlite3.Connection]:
+    try:
+        database = sqlite3.connect(f"file:{directory / 'session.sqlite'}?mode=ro", uri=True)
+        with contextlib.closing(database):
+            yield database
+    except sqlite3.Error as exc:
+        raise JournalError(f"the session in {directory} can not be read: {exc}") from exc
+
+
+def _staged_files(database: sqlite3.Connection) -> Iterator[tuple[Path, StagedFile]]:
+    _, files, names = read_rows(database)
+    pending: list[tuple[int, Path]] = [(ROOT_ROW, ())]
+    while pending:
+        row_id, path = pending.pop()
+        for name, entry in names.get(row_id, ()):
+            if entry.kind is RowKind.FILE:
+                yield (*path, name), files[entry.child]
+            elif entry.kind is RowKind.DIRECTORY:
+                pending.append((entry.child, (*path, name)))
+
+
+def _is_locked(path: FilePath) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,179 @@
+"""A session as it is on disk: found again after a crash, and understood."""
+
+import logging
+import time
+from pathlib import Path as FilePath
+from typing import Final
+
+import trio
+
+from zfuse.errors import InvalidInputError
+from zfuse.format.chunk_ref import InlineRef
+from zfuse.fs.journal import ROOT_ROW, Journal, read_rows
+from zfuse.fs.journal_commit import complete_commit
+from zfuse.fs.overlay_directory import OverlayDirectory
+from zfuse.fs.overlay_file import OverlayFile
+from zfuse.fs.plan import SessionRows, Walk
+from zfuse.fs.plan_changes import Plan, Planner
+from zfuse.fs.staged import StagedFile
+from zfuse.fs.staging import Staging
+from zfuse.fs.tree import Tree
+from zfuse.repo.commit import has_landed
+
+log = logging.getLogger(__name__)
+
+_NO_ROWS: Final = SessionRows({}, {}, {}, frozenset(), frozenset())
+
+
+class KeptSession:
+    """A writable branch, and the changes of it that are kept on disk."""
+
+    def __init__(self, tree: Tree, directory: FilePath, nursery: trio.Nursery) -> None:
+        self.tree = tree
+        tree.follows_session = True
+        self.staging = Staging(tree, directory, nursery)
+        self.root: OverlayDirectory | None = OverlayDirectory(self.staging, None, "", None)
+        self.interrupted: set[int] = set()
+        self.recovered = False
+
+    @property
+    def branch(self) -> str:
+        """The name of the branch."""
+        return self.tree.ref.name
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether anything differs from the base."""
+        journal = self.staging.journal
+        return journal is not None and not journal.is_empty
+
+    # --- the root ------------------------------------------------------------------------------
+
+    async def remove_root(self) -> None:
+        """Remove the root of the branch, which is empty.
+
+        Raises:
+            NotEmptyError: it is not.
+        """
+        root = self.root
+        assert root is not None
+        await root.remove_as_root()
+        self.root = None
+
+    def make_root(self, mode: int) -> OverlayDirectory:
+        """Make the root anew: a tree with nothing in it."""
+        journal = self.staging.begin()
+        with journal.change():
+            journal.run("DELETE FROM entry WHERE parent = ?", ROOT_ROW)
+            row = journal.directory_row(ROOT_ROW)
+            assert row is not None
+            row.origin, row.pending, row.mode, row.mtime_ns = None, None, mode, time.time_ns()
+            journal.save_directory(row)
+        self.root = OverlayDirectory(self.staging, None, "", row)
+        return self.root
+
+    # --- after a crash -------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Go on with the session that is on disk.
+
+        Raises:
+            BusyError: another mount has it open.
+            MissingObjectError: the snapshot that it changes is gone.
+        """
+        journal = self.staging.begin()
+        pending = journal.pending_commit()
+        base = journal.base
+        if pending is not None:
+            landed = await has_landed(self.tree.repository, self.branch, pending.snapshot_id)
+            if landed:
+                completed = complete_commit(journal, pending.snapshot_id, pending.cut)
+                for blob in completed.blobs:
+                    journal.blobs.remove(blob)
+                log.info("branch %s: commit %s had landed", self.branch, pending.snapshot_id)
+                base = pending.snapshot_id
+            else:
+                journal.abandon_commit()
+        if base is not None and base != self.tree.snapshot_id and self.has_changes:
+            self.tree.move(await self.tree.prepare(base), ())
+        elif base != self.tree.snapshot_id:
+            journal.set_facts(base=str(self.tree.snapshot_id))
+        self.staging.stamp += 1
+        await trio.to_thread.run_sync(self._examine_blobs, journal)
+        assert self.root is not None
+        self.root.row = self.staging.root_row()
+        self.recovered = self.has_changes
+        if self.recovered:
+            log.info("branch %s: a session with changes was found", self.branch)
+
+    def _examine_blobs(self, journal: Journal) -> None:
+        sizes = journal.blobs.sizes()
+        used: set[str] = set()
+        for row_id, blob, size, closed in journal.run("SELECT id, blob, size, closed FROM file"):
+            if blob is None:
+                continue
+            used.add(blob)
+            found = sizes.get(blob, -1)
+            if not closed or found != size:
+                self.interrupted.add(row_id)
+                journal.run("UPDATE file SET size = ? WHERE id = ?", max(found, 0), row_id)
+        for blob in sizes.keys() - used:
+            journal.blobs.remove(blob)
+
+    # --- looking -------------------------------------------------------------------------------
+
+    async def plan(self) -> Plan:
+        """Return what a commit would do now."""
+        journal = self.staging.journal
+        if journal is None:
+            return await self.plan_of(_NO_ROWS)
+        async with self.staging.naming:
+            rows, _ = await self.rows(journal)
+        return await self.plan_of(rows)
+
+    async def rows(self, journal: Journal) -> tuple[SessionRows, int]:
+        """Return the rows of this moment, and how new the newest of them is."""
+        database = journal.connect()
+        try:
+            database.execute("BEGIN")
+            database.execute("SELECT 1 FROM fact LIMIT 1").fetchall()
+            cut = journal.seq
+            writing = {
+                file.staged.id
+                for file in self.staging.live
+                if isinstance(file, OverlayFile) and file.staged is not None
+                if file.is_being_written
+            }
+            directories, files, names = await trio.to_thread.run_sync(read_rows, database)
+        finally:
+            database.close()
+        self.interrupted &= {i for i, file in files.items() if not file.is_closed} - writing
+        unclosed = {i for i, file in files.items() if not file.is_closed}
+        return (
+            SessionRows(
+                directories,
+                files,
+                names,
+                frozenset((unclosed | writing) - self.interrupted),
+                frozenset(self.interrupted),
+            ),
+            cut,
+        )
+
+    async def plan_of(self, rows: SessionRows) -> Plan:
+        """Return what a commit of *rows* would do."""
+        repository = self.tree.repository
+        view = await self.tree.view()
+        planner = Planner(repository.assets, view)
+        root = rows.directories.get(ROOT_ROW)
+        walk = Walk(rows, view, repository.state.spec_version, self._read)
+        if root is None:
+            return await planner.plan(walk.found)
+        return await planner.plan(await trio.to_thread.run_sync(walk.run, root))
+
+    def _read(self, file: StagedFile) -> bytes:
+        if isinstance(file.ref, InlineRef):
+            return file.ref.data
+        if file.blob is None:
+            raise InvalidInputError("its bytes are those of a chunk")
+        return self.staging.begin().blobs.read(file.blob)
