@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import trio
 
-from zfuse.errors import InvalidInputError, NotFoundError, OutcomeUnknownError
+from zfuse.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from zfuse.format.chunk_ref import InlineRef
 from zfuse.format.ids import SnapshotId
 from zfuse.format.snapshot import Snapshot
-from zfuse.fs.journal import ROOT_ROW
+from zfuse.fs.journal import ROOT_ROW, PendingCommit
 from zfuse.fs.journal_commit import complete_commit, set_pending
 from zfuse.fs.kept_session import KeptSession
 from zfuse.fs.overlay_directory import OverlayDirectory
@@ -134,9 +134,10 @@ class BranchSession(KeptSession):
         base = (await self.tree.view()).snapshot
         session = Session(self.tree.repository, self.branch, base, plan.changes)
         if request.new_branch is not None:
-            await session.branch_off(request.new_branch)
+            await self._branch_off(session, request.new_branch)
         snapshot_id = new_id(SnapshotId)
-        self.staging.begin().begin_commit(snapshot_id, cut, plan.kept)
+        pending = PendingCommit(snapshot_id, cut, session.branch)
+        self.staging.begin().begin_commit(pending, plan.kept)
         try:
             landed: SnapshotId | None = snapshot_id
             if request.amends:
@@ -151,8 +152,10 @@ class BranchSession(KeptSession):
                     allow_empty=request.allow_empty,
                     snapshot_id=snapshot_id,
                 )
-        except OutcomeUnknownError:
-            self._unsure = (session, cut)
+        except BaseException:
+            # A cancellation leaves it open too.
+            if session.is_unsure:
+                self._unsure = (session, cut)
             raise
         self._landed = (session.base, cut)
         if request.new_branch is not None:
@@ -163,6 +166,16 @@ class BranchSession(KeptSession):
         self._is_foreign = request.new_branch is not None or await self._has_foreign(base, session)
         stale = await self._complete()
         return SyncOutcome(session.branch, landed, told, stored, stale)
+
+    async def _branch_off(self, session: Session, name: str) -> None:
+        """Have *session* commit to a new branch, or to one that an earlier try made for it."""
+        try:
+            await session.branch_off(name)
+        except AlreadyExistsError:
+            await self.tree.repository.refresh()
+            if self.tree.repository.branches.get(name) != session.base.id:
+                raise
+            session.branch = name
 
     async def _summary(self, plan: Plan) -> Mapping[str, Any]:
         return summary(plan, await self.tree.view())

@@ -52,10 +52,14 @@ CREATE TABLE IF NOT EXISTS excluded
 
 @dataclass(frozen=True, slots=True)
 class PendingCommit:
-    """A commit that may have landed: it holds what is as old as ``cut`` and not excluded."""
+    """A commit that may have landed: it holds what is as old as ``cut`` and not excluded.
+
+    ``branch`` is where it was to land, which need not be the branch of the session.
+    """
 
     snapshot_id: SnapshotId
     cut: int
+    branch: str
 
 
 class Journal:
@@ -291,18 +295,18 @@ class Journal:
     def pending_commit(self) -> PendingCommit | None:
         """Return the commit that may have landed, None if there is none."""
         told = self.fact("pending")
-        return None if told is None else PendingCommit(SnapshotId.parse(told), self.fact("cut"))
+        if told is None:
+            return None
+        return PendingCommit(SnapshotId.parse(told), self.fact("cut"), self.fact("onto"))
 
-    def begin_commit(
-        self, snapshot_id: SnapshotId, cut: int, excluded: Sequence[tuple[int, str]]
-    ) -> None:
+    def begin_commit(self, pending: PendingCommit, excluded: Sequence[tuple[int, str]]) -> None:
         """Note that a commit is about to be published, so that a crash does not hide it."""
         with self.change():
             self._run("DELETE FROM excluded")
             self._db.executemany(
                 "INSERT INTO excluded VALUES (?, ?)", [(p, _bytes(n)) for p, n in excluded]
             )
-            self.set_facts(pending=str(snapshot_id), cut=cut)
+            self.set_facts(pending=str(pending.snapshot_id), cut=pending.cut, onto=pending.branch)
         self.sync()
 
     def abandon_commit(self) -> None:

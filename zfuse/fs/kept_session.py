@@ -85,13 +85,14 @@ class KeptSession:
         pending = journal.pending_commit()
         base = journal.base
         if pending is not None:
-            landed = await has_landed(self.tree.repository, self.branch, pending.snapshot_id)
+            landed = await has_landed(self.tree.repository, pending.branch, pending.snapshot_id)
             if landed:
-                completed = complete_commit(journal, pending.snapshot_id, pending.cut)
+                is_own = pending.branch == self.branch
+                base = pending.snapshot_id if is_own else self.tree.snapshot_id
+                completed = complete_commit(journal, base, pending.cut)
                 for blob in completed.blobs:
                     journal.blobs.remove(blob)
-                log.info("branch %s: commit %s had landed", self.branch, pending.snapshot_id)
-                base = pending.snapshot_id
+                log.info("branch %s: commit %s had landed", pending.branch, pending.snapshot_id)
             else:
                 journal.abandon_commit()
         if base is not None and base != self.tree.snapshot_id and self.has_changes:

@@ -128,8 +128,8 @@ class Planner:
             plan.changes.moved[node.id] = move
         if keeper.document is not None:
             plan.changes.updated[node.id] = keeper.document
-        for coords in hidden.tolist():
-            plan.changes.set_chunk(node.id, tuple(coords), None)
+        if len(hidden):
+            plan.changes.chunks_of(node.id).delete_many(hidden)
         _stage(node.id, keeper, plan)
 
     async def _copied_node(self, node: Node, region: Region, copy: Instance, plan: Plan) -> None:
