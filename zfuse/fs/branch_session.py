@@ -139,19 +139,7 @@ class BranchSession(KeptSession):
         pending = PendingCommit(snapshot_id, cut, session.branch)
         self.staging.begin().begin_commit(pending, plan.kept)
         try:
-            landed: SnapshotId | None = snapshot_id
-            if request.amends:
-                await session.amend(
-                    request.message, metadata=request.metadata, snapshot_id=snapshot_id
-                )
-            else:
-                landed = await session.commit(
-                    request.message,
-                    metadata=request.metadata,
-                    policy=request.policy,
-                    allow_empty=request.allow_empty,
-                    snapshot_id=snapshot_id,
-                )
+            landed = await _publish(session, request, snapshot_id)
         except BaseException:
             # A cancellation leaves it open too.
             if session.is_unsure:
@@ -350,3 +338,20 @@ def _paths(rows: SessionRows) -> dict[int, Path]:
                 found[entry.child] = (*found[row_id], name)
                 pending.append(entry.child)
     return found
+
+
+async def _publish(
+    session: Session, request: SyncRequest, snapshot_id: SnapshotId
+) -> SnapshotId | None:
+    """Commit what *session* changes; None if there was nothing to do."""
+    if request.amends:
+        return await session.amend(
+            request.message, metadata=request.metadata, snapshot_id=snapshot_id
+        )
+    return await session.commit(
+        request.message,
+        metadata=request.metadata,
+        policy=request.policy,
+        allow_empty=request.allow_empty,
+        snapshot_id=snapshot_id,
+    )
