@@ -197,6 +197,15 @@ class StorageContract(StorageReadContract):
 
     # -- put ------------------------------------------------------------------------------------
 
+    @pytest.mark.parametrize("size", [0, 1, 3 << 20])
+    async def test_put_file_stores_the_bytes_of_a_file(self, storage, tmp_path, size):
+        path = tmp_path / "source"
+        path.write_bytes(b"z" * size)
+        await storage.put_file("chunks/FILE", path)
+        assert (await storage.get("chunks/FILE")).data == b"z" * size
+        path.unlink()  # the store does not need it any more
+        assert (await storage.get("chunks/FILE")).data == b"z" * size
+
     async def test_put_returns_the_version_that_get_sees(self, storage):
         version = await storage.put("a/b", b"hello")
         assert (await storage.get("a/b")).version == version

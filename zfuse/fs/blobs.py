@@ -19,13 +19,17 @@ class Blobs:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._place = str(directory)  # joining texts is ten times as fast as joining paths
         self._prefix = secrets.token_hex(6)  # no name comes again in a later run
         self._numbers = itertools.count()
         self._folders: set[str] = set()
 
     def path(self, name: str) -> Path:
         """Return where the blob *name* is."""
-        return self._directory / name[:2] / name[2:]
+        return Path(self._at(name))
+
+    def _at(self, name: str) -> str:
+        return f"{self._place}/{name[:2]}/{name[2:]}"
 
     def open_new(self) -> tuple[str, int]:
         """Make an empty blob and return its name and a descriptor for reading and writing."""
@@ -36,12 +40,12 @@ class Blobs:
             if folder not in self._folders:
                 (self._directory / folder).mkdir(parents=True, exist_ok=True)
                 self._folders.add(folder)
-            return name, os.open(self.path(name), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            return name, os.open(self._at(name), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
 
     def open(self, name: str) -> int:
         """Return a descriptor of an existing blob for reading and writing."""
         with journal_errors("a staged file is gone from the journal"):
-            return os.open(self.path(name), os.O_RDWR)
+            return os.open(self._at(name), os.O_RDWR)
 
     def copy(self, name: str) -> tuple[str, int]:
         """Make a new blob with the bytes of another; return its name and a descriptor."""

@@ -6,6 +6,7 @@ before it; after a loss of power, all that was synced. Each public method that c
 something is one transaction, or part of the one that ``change`` opened.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -93,6 +94,8 @@ class Journal:
             )
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
+            # A checkpoint waits for the disk, and with it whoever writes; see checkpoint.
+            database.execute("PRAGMA wal_autocheckpoint = 0")
             database.executescript(_SCHEMA)
             journal = cls(directory, database, lock)
             journal._check_format()
@@ -327,6 +330,11 @@ class Journal:
         finally:
             os.close(descriptor)
         sync_directory(self.directory)
+
+    def checkpoint(self) -> None:
+        """Take what is in the write-ahead log over into the database, in any thread."""
+        with contextlib.closing(sqlite3.connect(self.directory / "session.sqlite")) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def connect(self) -> sqlite3.Connection:
         """Return another connection, whose transactions see one state for all others do."""

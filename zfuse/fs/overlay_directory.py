@@ -7,6 +7,8 @@ in the journal once a name in it changed, or if it is not where the base has it.
 import os
 import time
 
+import trio
+
 from zfuse.errors import (
     AlreadyExistsError,
     CrossTreeError,
@@ -63,7 +65,7 @@ class OverlayDirectory(OverlayView):
                     parent = self.ensure_row()
                     journal.add_file(row)
                     journal.put(parent, name, RowKind.FILE, row.id)
-                    self.touched(journal)
+                    self.touched()
             except BaseException:
                 os.close(descriptor)
                 journal.blobs.remove(blob)
@@ -84,7 +86,7 @@ class OverlayDirectory(OverlayView):
                 parent = self.ensure_row()
                 row = journal.add_directory(None, None, mode, time.time_ns())
                 journal.put(parent, name, RowKind.DIRECTORY, row.id)
-                self.touched(journal)
+                self.touched()
             made = OverlayDirectory(self.staging, self, name, row)
             self.take(name, made)
             return made
@@ -99,7 +101,7 @@ class OverlayDirectory(OverlayView):
             journal = self.staging.begin()
             with journal.change():
                 self._take_away(name, hides=hides)
-                self.touched(journal)
+                self.touched()
                 is_last = _drop_replaced(journal, found)
             self.leave(name)
             if is_last:
@@ -117,7 +119,7 @@ class OverlayDirectory(OverlayView):
             journal = self.staging.begin()
             with journal.change():
                 self._take_away(name, hides=hides)
-                self.touched(journal)
+                self.touched()
                 if found.row is not None:
                     journal.drop_directory(found.row.id)
             self.leave(name)
@@ -149,8 +151,8 @@ class OverlayDirectory(OverlayView):
                 above = target.ensure_row()
                 self._take_away(name, hides=hides)
                 journal.put(above, new_name, kind, child)
-                self.touched(journal)
-                target.touched(journal)
+                self.touched()
+                target.touched()
                 is_last = _drop_replaced(journal, there)
             self.leave(name)
             target.take(new_name, found)
@@ -190,7 +192,7 @@ class OverlayDirectory(OverlayView):
             journal = self.staging.begin()
             with journal.change():
                 journal.put(self.ensure_row(), name, RowKind.FILE, row.id)
-                self.touched(journal)
+                self.touched()
             self.take(name, entry)
             # Of the names that it has it is known by the newest: a writer's final one.
             entry.directory, entry.name = self, name
@@ -233,11 +235,11 @@ class OverlayDirectory(OverlayView):
         elif self.row is not None:
             journal.remove(self.row.id, name)
 
-    def touched(self, journal: Journal) -> None:
+    def touched(self) -> None:
         """Note that names changed just now."""
         if self.row is not None:
+            # In memory alone: after the next mount it is a little older again.
             self.row.mtime_ns = later_ns(self.row.mtime_ns)
-            journal.save_directory(self.row)
 
     async def remove_as_root(self) -> None:
         """Take the directory out of use, if it is empty.
@@ -264,7 +266,10 @@ class _Changing:
         if len(self._name.encode("utf-8", "surrogateescape")) > NAME_MAX:
             raise InvalidInputError(f"the name {self._name[:40]!r}... is too long")
         await staging.turn()
-        await staging.naming.acquire()
+        try:
+            staging.naming.acquire_nowait()  # as a rule nobody has it: no turn of the scheduler
+        except trio.WouldBlock:
+            await staging.naming.acquire()
         if self._directory.is_gone:
             staging.naming.release()
             raise StaleError(f"{self._directory.describe()} was removed")

@@ -14,13 +14,14 @@ import trio
 from zfuse.errors import CorruptionError, InvalidInputError, JournalError, ZfuseError
 from zfuse.format.chunk_ref import ChunkRef
 from zfuse.format.zarr_json import ArrayMetadata, ChunkKeyEncoding
+from zfuse.fs.blobs import journal_errors
 from zfuse.fs.overlay_directory import OverlayDirectory
 from zfuse.fs.overlay_file import OverlayFile
 from zfuse.fs.plan import METADATA_NAME
 from zfuse.fs.staged import StagedFile, ref_to_text
 from zfuse.fs.staging import Staging
 from zfuse.repo.documents import ArrayDocument, chunk_fault, parse_document
-from zfuse.repo.new_chunk import is_inline, store_chunk
+from zfuse.repo.new_chunk import is_inline, store_chunk_file
 from zfuse.repo.repository import Repository
 
 log = logging.getLogger(__name__)
@@ -111,10 +112,12 @@ class Uploader:
         self._staging.uploading.add(blob)
         try:
             async with self._room.taken(file.size):
-                data = await trio.to_thread.run_sync(journal.blobs.read, blob)
-                if len(data) != file.size:
-                    raise JournalError(f"a staged file has {len(data)} bytes, not {file.size}")
-                ref = await store_chunk(self._repository, data)
+                path = journal.blobs.path(blob)
+                with journal_errors("a staged file is gone from the journal"):
+                    size = path.stat().st_size
+                if size != file.size:
+                    raise JournalError(f"a staged file has {size} bytes, not {file.size}")
+                ref = await store_chunk_file(self._repository, path, size)
             self.stored += 1
             if not is_inline(self._repository, file.size):
                 self._note(file, blob, ref)

@@ -1,5 +1,9 @@
 """Storing the bytes of a chunk that nobody refers to yet."""
 
+from pathlib import Path
+
+import trio
+
 from zfuse.errors import InvalidInputError
 from zfuse.format.chunk_ref import ChunkRef, InlineRef, NativeRef
 from zfuse.format.ids import ChunkId
@@ -27,3 +31,12 @@ async def store_chunk(repository: Repository, data: bytes) -> ChunkRef:
     chunk_id = new_id(ChunkId)
     await repository.assets.store_chunk(chunk_id, data)
     return NativeRef(chunk_id, 0, len(data))
+
+
+async def store_chunk_file(repository: Repository, path: Path, size: int) -> ChunkRef:
+    """Do the same with the *size* bytes of a local file that nobody changes any more."""
+    if not size or is_inline(repository, size):
+        return await store_chunk(repository, await trio.to_thread.run_sync(path.read_bytes))
+    chunk_id = new_id(ChunkId)
+    await repository.assets.store_chunk_file(chunk_id, path)
+    return NativeRef(chunk_id, 0, size)

@@ -3,7 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Final, NewType
+
+import trio
 
 from zfuse.byterange import ByteRange
 
@@ -107,6 +110,13 @@ class Storage(ABC):
         Raises:
             VersionMismatchError: the object is not in the state that *expect* names.
         """
+
+    async def put_file(self, key: str, path: Path) -> None:
+        """Store the bytes of a local file under *key*, all of them or nothing.
+
+        Nobody may change the file any more: where it can, the store takes it as it is.
+        """
+        await self.put(key, await trio.to_thread.run_sync(path.read_bytes))
 
     @abstractmethod
     async def delete(self, key: str) -> None:

@@ -40,6 +40,7 @@ from zfuse.storage.local_files import (
     HIDDEN_NAME,
     LockedError,
     delete_file,
+    link_file,
     put_file,
     stat_file,
     version_of,
@@ -97,6 +98,11 @@ class LocalStorage(Storage):
         if HIDDEN_NAME.search(key):
             raise InvalidInputError(f"{key!r} ends like a temporary name and would not be listed")
         return await self._write(lambda path: put_file(path, data, expect), self._path(key))
+
+    async def put_file(self, key: str, path: Path) -> None:
+        """Give the file a second name under *key*, synced to disk, or else copy it."""
+        if not await self._write(lambda target: link_file(path, target), self._path(key)):
+            await super().put_file(key, path)
 
     async def delete(self, key: str) -> None:
         """Remove the object; directories stay, as the official library leaves them."""

@@ -69,6 +69,30 @@ def put_file(path: Path, data: bytes, expect: Expectation) -> Version:
     return version
 
 
+def link_file(source: Path, path: Path) -> bool:
+    """Make the new file *path* another name of *source*, synced to disk.
+
+    Returns False where that is not to be had: on another disk, or one without hard links.
+    """
+    fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fchmod(fd, 0o644)
+        os.fsync(fd)
+        try:
+            os.link(source, path)
+        except FileNotFoundError:
+            _make_directory(path.parent)
+            os.link(source, path)
+    except OSError as exc:
+        if exc.errno not in {*_NO_LINK_ERRNOS, errno.EXDEV, errno.EMLINK}:
+            raise
+        return False
+    finally:
+        os.close(fd)
+    _sync_directory(path.parent)
+    return True
+
+
 def _create(path: Path, data: bytes) -> Version:
     if os.path.lexists(path):  # saves writing the bytes; the link below is what decides
         raise _mismatch(path)

@@ -1,11 +1,13 @@
 """Patience with a store: repetition, deadlines, a limit of requests at once, and counts."""
 
 import logging
+import os
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -178,6 +180,14 @@ class RetryingStorage(Storage):
             f"put {key}",
             lambda: self._inner.put(key, data, expect=expect),
             repeatable=expect is None,
+        )
+
+    async def put_file(self, key: str, path: Path) -> None:
+        """Store the bytes of a local file."""
+        self.stats.put += 1
+        self.stats.bytes_out += await trio.to_thread.run_sync(os.path.getsize, path)
+        await self._patiently(
+            f"put {key}", lambda: self._inner.put_file(key, path), repeatable=True
         )
 
     async def delete(self, key: str) -> None:
