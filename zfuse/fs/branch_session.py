@@ -1,5 +1,6 @@
 """The session of one branch: how it is committed, follows the branch, and is taken back."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -7,12 +8,12 @@ from typing import Any, Final
 
 import trio
 
-from zfuse.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from zfuse.errors import AlreadyExistsError, InvalidInputError, NotFoundError, StaleError
 from zfuse.format.chunk_ref import InlineRef
 from zfuse.format.ids import SnapshotId
 from zfuse.format.snapshot import Snapshot
 from zfuse.fs.journal import ROOT_ROW, PendingCommit
-from zfuse.fs.journal_commit import complete_commit, set_pending
+from zfuse.fs.journal_commit import Completed, complete_commit, set_pending
 from zfuse.fs.kept_session import KeptSession
 from zfuse.fs.overlay_directory import OverlayDirectory
 from zfuse.fs.overlay_file import OverlayFile
@@ -223,23 +224,44 @@ class BranchSession(KeptSession):
             staging = self.staging
             staging.stamp += 1
             staging.cut, staging.frozen, self._landed = None, frozenset(), None
-            for place in self._live_directories():
-                if place.row is not None and place.row.id in completed.directories:
-                    place.row = None
-                elif place.row is not None:
-                    place.row.origin = completed.origins.get(place.row.id)
-                    place.row.pending = None
-            for file in self._live_files():
-                if file.staged is not None and file.staged.id in completed.files:
-                    self.staging.files.pop(file.staged.id, None)
-                    file.committed()
+            linked = self._forget(completed)
             for blob in completed.blobs:
                 staging.drop_blob(blob)
             staging.clear_blobs()
-        if not self._is_foreign:
-            return []
-        self._is_foreign = False
-        return await self.reconcile()
+        stale = await self._part(linked)
+        if self._is_foreign:
+            self._is_foreign = False
+            stale += await self.reconcile()
+        return stale
+
+    def _forget(self, completed: Completed) -> list[OverlayFile]:
+        """Forget what a commit took along; return the files among it that had several names."""
+        for place in self._live_directories():
+            if place.row is not None and place.row.id in completed.directories:
+                place.row = None
+            elif place.row is not None:
+                place.row.origin = completed.origins.get(place.row.id)
+                place.row.pending = None
+        linked: list[OverlayFile] = []
+        for file in self._live_files():
+            if file.staged is not None and file.staged.id in completed.files:
+                if file.staged.id in completed.linked:
+                    linked.append(file)
+                self.staging.files.pop(file.staged.id, None)
+                file.committed()
+        return linked
+
+    async def _part(self, files: Sequence[OverlayFile]) -> StaleNames:
+        """Give each name of linked files an entry of its own, as the snapshot has it."""
+        stale: StaleNames = []
+        for file in files:
+            with contextlib.suppress(StaleError):
+                await file.base()  # who has it open goes on reading that
+            for place in self._live_directories():
+                for name in place.names_of(file):
+                    place.detach(name)
+                    stale.append((place, name))
+        return stale
 
     # --- following the branch ------------------------------------------------------------------
 

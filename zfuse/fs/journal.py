@@ -44,7 +44,8 @@ CREATE TABLE IF NOT EXISTS file
     (id INTEGER PRIMARY KEY AUTOINCREMENT, blob TEXT, ref TEXT,
      size INT, mtime_ns INT, mode INT, closed INT);
 CREATE TABLE IF NOT EXISTS entry
-    (parent INT, name BLOB, kind INT, child INT, seq INT, PRIMARY KEY (parent, name)) WITHOUT ROWID;
+    (parent INT, name BLOB, kind INT, child INT, seq INT, anew INT,
+     PRIMARY KEY (parent, name)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS entry_child ON entry (child, kind);
 CREATE TABLE IF NOT EXISTS excluded
     (parent INT, name BLOB, PRIMARY KEY (parent, name)) WITHOUT ROWID;
@@ -183,25 +184,28 @@ class Journal:
     def entry(self, parent: int, name: str) -> EntryRow | None:
         """Return what *name* stands for in a staged directory, None if the base decides."""
         rows = self._all(
-            "SELECT kind, child, seq FROM entry WHERE parent = ? AND name = ?", parent, _bytes(name)
+            "SELECT kind, child, seq, anew FROM entry WHERE parent = ? AND name = ?",
+            parent,
+            _bytes(name),
         )
-        return EntryRow(RowKind(rows[0][0]), *rows[0][1:]) if rows else None
+        return _entry(*rows[0]) if rows else None
 
     def entries(self, parent: int) -> list[tuple[str, EntryRow]]:
         """Return all names of a staged directory, whiteouts included, in order."""
         rows = self._all(
-            "SELECT name, kind, child, seq FROM entry WHERE parent = ? ORDER BY name", parent
+            "SELECT name, kind, child, seq, anew FROM entry WHERE parent = ? ORDER BY name", parent
         )
-        return [(_text(name), EntryRow(RowKind(kind), *rest)) for name, kind, *rest in rows]
+        return [(_text(name), _entry(*rest)) for name, *rest in rows]
 
     def put(self, parent: int, name: str, kind: RowKind, child: int = 0) -> None:
         """Let *name* stand for something, in the place of what it stood for."""
         self.seq += 1
-        with self.change():
-            self._run(
-                "INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?)",
-                *(parent, _bytes(name), int(kind), child, self.seq),
-            )
+        before = self.entry(parent, name)
+        anew = before is not None and (before.anew or before.kind is RowKind.WHITEOUT)
+        self._run(
+            "INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?)",
+            *(parent, _bytes(name), int(kind), child, self.seq, anew),
+        )
 
     def remove(self, parent: int, name: str) -> None:
         """Let the base decide what *name* stands for."""
@@ -375,16 +379,20 @@ def read_rows(
     files = {row[0]: _file(row) for row in database.execute("SELECT * FROM file")}
     names: dict[int, list[tuple[str, EntryRow]]] = {}
     rows = database.execute(
-        "SELECT parent, name, kind, child, seq FROM entry ORDER BY parent, name"
+        "SELECT parent, name, kind, child, seq, anew FROM entry ORDER BY parent, name"
     )
-    for parent, name, kind, *rest in rows:
-        names.setdefault(parent, []).append((_text(name), EntryRow(RowKind(kind), *rest)))
+    for parent, name, *rest in rows:
+        names.setdefault(parent, []).append((_text(name), _entry(*rest)))
     return directories, files, names
 
 
 def read_facts(database: sqlite3.Connection) -> dict[str, Any]:
     """Return all that was noted about a session, by name."""
     return {name: json.loads(value) for name, value in database.execute("SELECT * FROM fact")}
+
+
+def _entry(kind: int, child: int, seq: int, anew: int) -> EntryRow:
+    return EntryRow(RowKind(kind), child, seq, bool(anew))
 
 
 def _directory(row: Sequence[Any]) -> StagedDirectory:

@@ -1,21 +1,26 @@
 """What a commit that landed leaves of a session: all that came after it."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from zfuse.format.ids import SnapshotId
 from zfuse.fs.journal import ROOT_ROW, Journal
 from zfuse.fs.staged import Path, RowKind, path_from_bytes, path_to_bytes
+
+_LINKED: Final = "SELECT child FROM entry WHERE kind = ? GROUP BY child HAVING count(*) > 1"
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
     """What left the session; ``origins`` are those of the directories that stay.
 
-    ``blobs`` hold bytes that the repository has now.
+    ``linked`` are the files among those that left that had several names. ``blobs`` hold
+    bytes that the repository has now.
     """
 
     directories: frozenset[int]
     files: frozenset[int]
+    linked: frozenset[int]
     origins: dict[int, Path | None]
     blobs: list[str]
 
@@ -28,6 +33,7 @@ def complete_commit(journal: Journal, base: SnapshotId, cut: int) -> Completed:
     """
     with journal.change():
         kept_empty = _empty_directories(journal, cut)
+        linked = {row for (row,) in journal.run(_LINKED, int(RowKind.FILE))}
         files = _drop_entries(journal, cut)
         journal.run("DELETE FROM entry WHERE kind = ? AND seq <= ?", int(RowKind.WHITEOUT), cut)
         journal.run("UPDATE directory SET origin = pending, pending = NULL")
@@ -43,7 +49,9 @@ def complete_commit(journal: Journal, base: SnapshotId, cut: int) -> Completed:
         row_id: path_from_bytes(origin)
         for row_id, origin in journal.run("SELECT id, origin FROM directory")
     }
-    return Completed(frozenset(dropped), frozenset(gone), origins, blobs)
+    return Completed(
+        frozenset(dropped), frozenset(gone), frozenset(linked.intersection(gone)), origins, blobs
+    )
 
 
 def _drop_entries(journal: Journal, cut: int) -> list[int]:

@@ -234,6 +234,10 @@ class OverlayView(OverlayPlace):
         """Look *name* up anew from here on."""
         self._children.pop(name, None)
 
+    def names_of(self, child: Entry) -> list[str]:
+        """Return the names under which *child* was looked up here."""
+        return [name for name, known in self._children.items() if known is child]
+
     def detach(self, name: str) -> None:
         """Let *name* be looked up anew; who has the old entry open keeps it."""
         child = self._children.pop(name, None)

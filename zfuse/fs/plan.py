@@ -288,10 +288,10 @@ class Walk:
         document = self._document(here, path, entry)
         if document is None:
             return self._owner(instance)
-        return self._documented(here, instance, document, path)
+        return self._documented(here, instance, document, path, anew=entry.anew)
 
     def _documented(
-        self, here: _Here, instance: Instance | None, document: Document, path: str
+        self, here: _Here, instance: Instance | None, document: Document, path: str, *, anew: bool
     ) -> Owner | None:
         base = None if instance is None else instance.base
         assert here.node_path is not None
@@ -299,6 +299,11 @@ class Walk:
             instance = Instance(here.node_path, None, document)
             self.found.new.append(instance)
         elif isinstance(base, ArrayNode) is not isinstance(document, ArrayDocument):
+            if anew:
+                instance.is_dead = True
+                instance = Instance(here.node_path, None, document)
+                self.found.new.append(instance)
+                return self._owner(instance)
             kind = "an array" if isinstance(base, ArrayNode) else "a group"
             self.found.invalid.append(
                 Problem(path, f"there is {kind} here; remove its directory before it becomes other")

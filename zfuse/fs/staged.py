@@ -31,12 +31,14 @@ class RowKind(enum.IntEnum):
 class EntryRow(NamedTuple):
     """A name in a staged directory; ``child`` is the id of what it names, ``seq`` its age.
 
-    Every change gets a higher ``seq`` than all before it.
+    Every change gets a higher ``seq`` than all before it. ``anew`` tells that what the base
+    has there was removed before this came.
     """
 
     kind: RowKind
     child: int
     seq: int
+    anew: bool
 
 
 @dataclass(slots=True)
