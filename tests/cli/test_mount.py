@@ -46,7 +46,8 @@ def test_mount_d_returns_when_the_mount_can_be_read(zfuse, repository, directory
     assert os.getsid(pid) == pid
 
     ended = zfuse("umount", directory, "--json").json
-    assert ended == {"mountpoint": str(directory), "pid": pid, "daemon_ended": True}
+    told = {"mountpoint": str(directory), "pid": pid, "daemon_ended": True, "kept": []}
+    assert ended == told
     assert wait_for_end(pid, 0)
     assert os.listdir(directory) == []
     assert "is mounted at" in log.read_text()
@@ -127,7 +128,7 @@ def test_a_bad_mount_point_is_one_line(zfuse, repository, directory, daemon, mak
         (["{repo}"], 2, ["zfuse mount REPO DIR"]),
         (["{repo}", "{repo}"], 2, ["inside the repository"]),
         (["{repo}", "{repo}/.."], 2, ["would hide"]),
-        (["{repo}", "{dir}", "--rw"], 2, ["next version"]),
+        (["{repo}", "{dir}", "--rw", "--tag", "v1.0"], 2, ["tag/v1.0 can only be read", "--rw"]),
         (["{repo}", "{dir}", "--memory", "some"], 2, ["memory: 'some' must be a size"]),
         (["{repo}", "{dir}", "-o", "alow_other"], 2, ["'allow-other'"]),
         (["{repo}", "{dir}", "--tag", "nope"], 2, ["no tag 'nope'", "'v1.0'"]),
@@ -221,7 +222,8 @@ def test_a_daemon_that_hangs_can_be_got_rid_of(zfuse, repository, directory):
     os.kill(pid, signal.SIGSTOP)
     try:
         outcome = zfuse("umount", "--force", directory, "--json")
-        assert outcome.json == {"mountpoint": str(directory), "pid": pid, "daemon_ended": False}
+        told = {"mountpoint": str(directory), "pid": pid, "daemon_ended": False, "kept": []}
+        assert outcome.json == told
         assert f"kill {pid}" in outcome.err
         assert os.listdir(directory) == []
     finally:

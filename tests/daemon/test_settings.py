@@ -1,4 +1,5 @@
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from zfuse.daemon.settings import (
     mount_settings,
     storage_options,
 )
-from zfuse.errors import InvalidInputError, NotAllowedError, NotFoundError
+from zfuse.errors import InvalidInputError, NotFoundError
 from zfuse.repo.ref import Ref, RefKind
 from zfuse.repo.virtual import AllowedPrefix
 from zfuse.storage.options import StorageOptions
@@ -148,9 +149,11 @@ def test_sizes(text, size):
     assert mount_settings("r", {"memory": text}).memory_bytes == size
 
 
-def test_writing_is_refused_with_the_reason():
-    with pytest.raises(NotAllowedError, match="next version"):
-        mount_settings("r", {"rw": True})
+def test_writing_takes_a_word():
+    assert not mount_settings("r", {}).rw
+    settings = mount_settings("r", layer_from_mount_options(["rw,journal=/var/lib/sessions"]))
+    assert settings.rw
+    assert settings.journal == Path("/var/lib/sessions")
 
 
 def test_an_unknown_key_is_an_error_with_the_nearest_known_one(toml):

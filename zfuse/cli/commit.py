@@ -1,5 +1,9 @@
 """``zfuse commit``, another name of ``zfuse sync``."""
 
-from zfuse.cli.sync import command
+import copy
 
-__all__ = ["command"]
+from zfuse.cli.sync import command as sync
+
+command = copy.copy(sync)
+command.name = "commit"
+command.epilog = 'Example: zfuse commit /mnt/repo/branch/main -m "add June"'

@@ -12,7 +12,7 @@ from zfuse.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from zfuse.fs.kept_files import KeptFiles, find_sessions
 
 
-@click.command(epilog="Example: zfuse recover; zfuse recover 1 /tmp/rescued")
+@click.command(epilog="Example: zfuse recover 1 /tmp/rescued")
 @click.argument("number", required=False, type=int)
 @click.argument("directory", metavar="[DIR]", required=False)
 @click.option("--journal", metavar="DIR", help="Where sessions are kept [~/.local/state/zfuse].")
