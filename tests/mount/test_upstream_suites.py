@@ -1,0 +1,179 @@
+"""The test suites of zarr-python and xarray pass with their directory on a writable branch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import icechunk
+import pytest
+import zarr
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import rule, run_state_machine_as_test
+from zarr.storage import LocalStore
+from zarr.testing.stateful import ZarrHierarchyStateMachine
+
+from tests.compat.documents import get_all
+from tests.compat.place import local_place
+from tests.mount.upstream import run_suite, source_of
+
+pytestmark = [pytest.mark.compat, pytest.mark.fuse]
+
+LIMIT_S = 230
+LONG_S = 1800
+
+ZARR_CLASSES = Path(__file__).with_name("upstream_zarr.py")
+ZARR_MODULES = (
+    *("test_api.py", "test_api/test_asynchronous.py", "test_array.py", "test_codec_pipeline.py"),
+    *("test_codecs", "test_config.py", "test_fused_pipeline.py", "test_group.py"),
+    *("test_indexing.py", "test_metadata", "test_store/test_core.py"),
+    *("test_store/test_get_ranges.py", "test_store/test_local.py", "test_store/test_logging.py"),
+    *("test_store/test_stateful.py", "test_store/test_wrapper.py", "test_unified_chunk_grid.py"),
+)
+"""Modules of zarr-python's tests that use ``tmp_path``; others want more packages than we do."""
+
+XARRAY = ("--pyargs", "xarray.tests.test_backends", "xarray.tests.test_backends_datatree")
+XARRAY_CLASSES = (
+    *("TestZarrDirectoryStore", "TestZarrWriteEmpty", "TestZarrRegionAuto"),
+    *("TestInstrumentedZarrStore", "TestZarrDatatreeIO"),
+)
+XARRAY_SKIPS = {
+    "requires cftime": "an optional package",
+    "requires netcdf": "an optional package",
+    "float32 will be treated as float64 in zarr": "xarray and zarr",
+    "This works on pre ZDtype Zarr-Python, but fails after.": "xarray and zarr",
+    "Bad _Unsigned attribute.": "xarray and zarr",
+    "uint8 data can't be written to non-NetCDF4 data": "xarray and zarr",
+    "No unlimited_dims handled in zarr.": "xarray and zarr",
+    "Broken by Zarr 3.0.7": "xarray and zarr",
+    "Unsupported with zarr_format=3: This test is unnecessary; no hidden Zarr keys": "format 3",
+    "upstream zarr read-only changes have broken this test": "xarray and zarr",
+}
+"""Why xarray itself skips a test or expects it to fail, and whose matter that is."""
+
+ZARR_SKIPS = {
+    "could not import 'upath': No module named 'upath'": "an optional package",
+    "CuPy not installed or no GPU available": "an optional package",
+    "Test isn't suitable for LocalStore.": "zarr-python: its directories outlive their keys",
+}
+
+
+class Branch:
+    """The branch ``main`` of a mounted repository."""
+
+    def __init__(self, storage: icechunk.Storage, root: Path) -> None:
+        self._storage = storage
+        self.root = root
+
+    def sync(self) -> None:
+        """Commit it, even if nothing changed."""
+        command = [sys.executable, "-m", "zfuse", "sync", str(self.root), "-m", "x"]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+    def committed(self) -> dict[str, bytes]:
+        """Return what the official library finds in it."""
+        repository = icechunk.Repository.open(self._storage)
+        return get_all(repository.readonly_session(branch="main").store)
+
+
+@pytest.fixture
+def branch(tmp_path, mount) -> Branch:
+    place = local_place(tmp_path)
+    icechunk.Repository.create(place.storage)
+    return Branch(
+        place.storage,
+        mount(place.url, "--rw", "--journal", str(tmp_path / "journal")) / "branch" / "main",
+    )
+
+
+@pytest.fixture
+def work(tmp_path) -> Path:
+    directory = tmp_path / "work"
+    directory.mkdir()
+    return directory
+
+
+def test_stores_of_zarr(branch, work):
+    outcome = run_suite(branch.root, work, "--noconftest", str(ZARR_CLASSES), limit_s=LIMIT_S)
+    assert outcome.counts == (77, 0, 0), outcome
+
+
+@pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
+@pytest.mark.parametrize(
+    ("examples", "steps"),
+    [(25, 20), pytest.param(300, 50, marks=[pytest.mark.long, pytest.mark.timeout(LONG_S)])],
+)
+def test_hierarchies_of_zarr(examples, steps, branch):
+    """zarr's machine that compares a store with one in memory; its root is that of the branch."""
+    store = LocalStore(branch.root)
+    limits = settings(
+        settings.get_profile("zfuse"),
+        max_examples=examples,
+        stateful_step_count=steps,
+        suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+    )
+    with zarr.config.set({"array.rectilinear_chunks": True}):
+        run_state_machine_as_test(lambda: ZarrHierarchyStateMachine(store), settings=limits)
+
+
+class CommittedHierarchy(ZarrHierarchyStateMachine):
+    """The same machine with commits between its steps: all that is there must arrive."""
+
+    def __init__(self, branch: Branch) -> None:
+        super().__init__(LocalStore(branch.root))
+        self.branch = branch
+
+    @rule()
+    def commit(self) -> None:
+        """Commit, and compare what is in the repository with the model and the mount."""
+        self.branch.sync()
+        committed = self.branch.committed()
+        assert set(committed) == set(get_all(self.model))
+        assert committed == get_all(self.store)
+
+
+@pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
+@pytest.mark.parametrize(
+    ("examples", "steps"),
+    [(10, 30), pytest.param(200, 50, marks=[pytest.mark.long, pytest.mark.timeout(LONG_S)])],
+)
+def test_hierarchies_of_zarr_between_commits(examples, steps, branch):
+    limits = settings(
+        settings.get_profile("zfuse"),
+        max_examples=examples,
+        stateful_step_count=steps,
+        suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+    )
+    with zarr.config.set({"array.rectilinear_chunks": True}):
+        run_state_machine_as_test(lambda: CommittedHierarchy(branch), settings=limits)
+
+
+def test_backends_of_xarray(branch, work):
+    """Of the classes that inherit others' tests only their own; Zarr format 3."""
+    chosen = ("-k", " or ".join(XARRAY_CLASSES), "--only-format", "3")
+    own = ("--own-tests", "TestZarrWriteEmpty")
+    outcome = run_suite(branch.root, work, *XARRAY, *chosen, *own, limit_s=LIMIT_S, all_there=True)
+    assert outcome.failed == {}, outcome
+    assert set(outcome.skipped) <= set(XARRAY_SKIPS), outcome
+    assert outcome.passed + outcome.skipped.total() == 241, outcome
+    assert outcome.passed >= 220, outcome
+
+
+@pytest.mark.long
+@pytest.mark.timeout(LONG_S)
+def test_all_backends_of_xarray(branch, work):
+    """Zarr format 2 too: its files are none of Icechunk's, and stay in the session."""
+    chosen = ("-k", " or ".join(XARRAY_CLASSES))
+    outcome = run_suite(branch.root, work, *XARRAY, *chosen, limit_s=LONG_S, all_there=True)
+    assert outcome.failed == {}, outcome
+
+
+@pytest.mark.long
+@pytest.mark.timeout(LONG_S)
+def test_all_of_zarr_that_writes_to_disk(branch, work):
+    tests = source_of("zarr", "3.4.2") / "tests"
+    chosen = ("--on-disk", "--only-format", "3", "--run-slow-hypothesis")
+    paths = [str(tests / module) for module in ZARR_MODULES]
+    outcome = run_suite(branch.root, work, *paths, *chosen, limit_s=LONG_S)
+    assert outcome.failed == {}, outcome
+    assert set(outcome.skipped) <= set(ZARR_SKIPS), outcome
+    assert outcome.counts == (1448, 0, 6), outcome
