@@ -2,8 +2,11 @@
 
     python scripts/quickstart.py make REPOSITORY DATA    (directories; it makes both)
     python scripts/quickstart.py read MOUNTPOINT
+    python scripts/quickstart.py write MOUNTPOINT
+    python scripts/quickstart.py check REPOSITORY        (what write wrote, with icechunk)
 
-zfuse cannot write arrays yet, so the official library makes the repository.
+The official library makes the repository, so that there is something to read that zfuse did not
+write; what is written through the mount it then reads.
 """
 
 import sys
@@ -145,6 +148,29 @@ def read(mountpoint: Path) -> int:
     return 1 if wrong else 0
 
 
+def write(mountpoint: Path) -> None:
+    """Change an array on the branch draft, and add one, with zarr-python on the mount."""
+    draft = zarr.open_group(mountpoint / "branch" / "draft")
+    draft["temperature"][0] = 273.15
+    draft.create_array("depth", data=depth(), chunks=(6, 8), dimension_names=["y", "x"])
+
+
+def depth() -> np.ndarray:
+    """Return one number per grid cell."""
+    return np.linspace(0, 30, int(np.prod(GRID))).reshape(GRID)
+
+
+def check(place: Path) -> int:
+    """Compare what the official library reads with what was written through the mount."""
+    repository = icechunk.Repository.open(icechunk.local_filesystem_storage(str(place)))
+    draft = zarr.open_group(repository.readonly_session("draft").store, mode="r")
+    same = np.array_equal(draft["depth"][:], depth()) and bool(
+        (draft["temperature"][0] == np.float32(273.15)).all()
+    )
+    print("icechunk reads", "what was written" if same else "something else: WRONG")
+    return 0 if same else 1
+
+
 def _open(path: Path) -> xarray.Dataset:
     return xarray.open_dataset(path, engine="zarr", consolidated=False, chunks=None)
 
@@ -161,6 +187,11 @@ def main() -> int:
                 return 0
             case ["read", mountpoint]:
                 return read(Path(mountpoint))
+            case ["write", mountpoint]:
+                write(Path(mountpoint))
+                return 0
+            case ["check", repository]:
+                return check(Path(repository).absolute())
     print(__doc__, file=sys.stderr)
     return 2
 
