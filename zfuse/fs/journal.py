@@ -36,6 +36,7 @@ from zfuse.fs.staged import (
 
 ROOT_ROW: Final = 1
 _FORMAT: Final = 1
+_LONG_LOG: Final = 32 << 20
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS directory
@@ -335,10 +336,20 @@ class Journal:
             os.close(descriptor)
         sync_directory(self.directory)
 
+    @property
+    def wants_checkpoint(self) -> bool:
+        """Whether the write-ahead log has grown long."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.stat(self.directory / "session.sqlite-wal").st_size > _LONG_LOG
+        return False
+
     def checkpoint(self) -> None:
-        """Take what is in the write-ahead log over into the database, in any thread."""
+        """Take what is in the write-ahead log over into the database, in any thread.
+
+        Nobody waits for that; what is written meanwhile stays for the next time.
+        """
         with contextlib.closing(sqlite3.connect(self.directory / "session.sqlite")) as database:
-            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            database.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def connect(self) -> sqlite3.Connection:
         """Return another connection, whose transactions see one state for all others do."""

@@ -117,7 +117,8 @@ class KeptSession:
             found = sizes.get(blob, -1)
             if not closed or found != size:
                 self.interrupted.add(row_id)
-                journal.run("UPDATE file SET size = ? WHERE id = ?", max(found, 0), row_id)
+                update = "UPDATE file SET size = ?, closed = 0 WHERE id = ?"
+                journal.run(update, max(found, 0), row_id)
         for blob in sizes.keys() - used:
             journal.blobs.remove(blob)
 

@@ -24,26 +24,54 @@ _FILE_SIZE_MAX: Final = 1 << 46
 
 
 class OverlayFile(File):
-    """A file below ``directory``, where its name is ``name``; linked files have others too.
+    """A file with a name, or several; it is known by the newest, a writer's final one.
 
     ``staged`` is what the session has of it, ``lower`` the file of the base that it is
-    otherwise; a file that a commit took along has neither until somebody asks.
+    otherwise; a file that a commit took along has neither until somebody asks. Of linked files
+    ``names`` are those that somebody looked up.
     """
 
     def __init__(
         self, staging: Staging, directory: OverlayPlace, name: str, *, lower: File | None = None
     ) -> None:
         self.staging = staging
-        self.directory = directory
-        self.name = name
+        self.names: list[tuple[OverlayPlace, str]] = [(directory, name)]
+        self._last_name = (directory, name)
         self.staged: StagedFile | None = None
         self.lower = lower
         self.is_gone = False
         self._descriptor: int | None = None
         self._users = 0
         self._writers: set[OverlayContent] = set()  # who changed it and did not close it yet
+        self._past: _Past | None = None
         self._owning = trio.Lock()
         staging.live.add(self)
+
+    @property
+    def directory(self) -> OverlayPlace:
+        """Where it has the name that it is known by, or had its last."""
+        return (self.names[-1] if self.names else self._last_name)[0]
+
+    @property
+    def name(self) -> str:
+        """The name that it is known by, or its last."""
+        return (self.names[-1] if self.names else self._last_name)[1]
+
+    def gain_name(self, directory: OverlayPlace, name: str) -> None:
+        """Know the file by a name that it was just given."""
+        self.lose_name(directory, name)
+        self.names.append((directory, name))
+
+    def meet_name(self, directory: OverlayPlace, name: str) -> None:
+        """Take note of one of its names, without knowing it by that unless it is all there is."""
+        if (directory, name) not in self.names:
+            self.names.insert(0, (directory, name))
+
+    def lose_name(self, directory: OverlayPlace, name: str) -> None:
+        """Take note that a name is no longer one of the file's."""
+        if (directory, name) in self.names:
+            self._last_name = self.names[-1]
+            self.names.remove((directory, name))
 
     @property
     def mtime_ns(self) -> int:
@@ -78,7 +106,7 @@ class OverlayFile(File):
     @property
     def is_being_written(self) -> bool:
         """Whether somebody has changed it and not closed it yet."""
-        return self.staged is not None and not self.staged.is_closed
+        return bool(self._writers)
 
     async def size(self) -> int:
         """Return the number of bytes."""
@@ -174,7 +202,7 @@ class OverlayFile(File):
     async def truncate(self, size: int) -> None:
         """Cut the file at *size* bytes, or fill it up with zeros, and have it closed."""
         await self.resize(size)
-        self.end_writing()
+        self._close_unless_written()
 
     async def resize(self, size: int) -> None:
         """Cut the file at *size* bytes, or fill it up with zeros, as part of writing it."""
@@ -190,10 +218,13 @@ class OverlayFile(File):
         """Take note that somebody changes the file."""
         self._writers.add(writer)
 
-    def end_writing(self, writer: "OverlayContent | None" = None) -> None:
-        """Record that somebody who wrote the file, or cut it, has closed it."""
-        if writer is not None:
+    def end_writing(self, writer: "OverlayContent") -> None:
+        """Record that somebody who wrote the file has closed it; readers change nothing."""
+        if writer in self._writers:
             self._writers.discard(writer)
+            self._close_unless_written()
+
+    def _close_unless_written(self) -> None:
         row = self.staged
         if self._writers or row is None or row.is_closed:
             return

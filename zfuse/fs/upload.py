@@ -51,6 +51,9 @@ class Uploader:
             while True:
                 await self._staging.something_closed.wait()
                 self._staging.something_closed = trio.Event()
+                journal = self._staging.journal
+                if journal is not None and journal.wants_checkpoint:
+                    await trio.to_thread.run_sync(journal.checkpoint)
                 while self._staging.closed:
                     # No more tasks than can work: the others wait in the queue, as numbers.
                     await self._slots.acquire_on_behalf_of(ticket := object())
