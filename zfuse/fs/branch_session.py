@@ -249,6 +249,8 @@ class BranchSession(KeptSession):
                     linked.append(file)
                 self.staging.files.pop(file.staged.id, None)
                 file.committed()
+            elif file.staged is None and not file.is_gone and not self._is_foreign:
+                file.lower = None  # same bytes, but its directory may have moved
         return linked
 
     async def _part(self, files: Sequence[OverlayFile]) -> StaleNames:

@@ -169,6 +169,8 @@ class OverlayView(OverlayPlace):
     def _lower_child(self, name: str, lower: Entry | None) -> Self | OverlayFile | None:
         known = self._children.get(name)
         if known is not None or lower is None:
+            if isinstance(known, OverlayFile) and isinstance(lower, File):
+                known.lower = known.lower or lower  # a commit made it forget
             return known
         child: Self | OverlayFile
         if isinstance(lower, Directory):
