@@ -29,7 +29,7 @@ class Connection:
     plain: trio.SocketStream
     secure: "trio.SSLStream[trio.SocketStream] | None"
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes | memoryview) -> None:
         """Send all of *data*."""
         try:
             await (self.secure or self.plain).send_all(data)

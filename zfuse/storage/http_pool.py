@@ -1,10 +1,10 @@
-"""GETs on trio's own sockets, for the bytes of chunks.
+"""Requests on trio's own sockets, for the bytes of chunks.
 
 A daemon has one interpreter. With the bodies read by an event loop in another thread, the two
 threads take the interpreter from each other several times for each piece that arrives, which
 cost more than the copying itself (256 GETs of 1 MiB: 1.1 s of CPU, against 0.5 s here). So
-plain GETs of known length are read here, straight into the memory that is handed on; h11
-speaks the protocol.
+bodies are sent and read here, those of known length straight into the memory that is handed
+on; h11 speaks the protocol.
 
 What needs a proxy, and what may be sent only once, goes through zfuse.storage.http_session.
 """
@@ -28,6 +28,7 @@ from zfuse.storage.http_session import HttpAnswer, HttpRequest, check_size, with
 
 _ERROR_BODY_MAX: Final = 1 << 16
 _HEAD_PIECE: Final = 1 << 14
+_BODY_PIECE: Final = 1 << 18
 _LEAST_PROGRESS: Final = 1 << 14
 """Bytes that must arrive within the time that a connection may be idle."""
 
@@ -60,7 +61,7 @@ class HttpPool:
             return True  # send() tells what is wrong
 
     async def send(self, request: HttpRequest) -> HttpAnswer:
-        """Return the answer to a request without a body that may be sent twice.
+        """Return the answer to a request that may be sent twice.
 
         Raises:
             TransientStorageError: the connection failed.
@@ -196,6 +197,7 @@ class _Exchange:
         self._request = request
         self._moved = moved
         self._protocol = h11.Connection(h11.CLIENT)
+        self._is_broken = False
 
     async def run(self) -> tuple[HttpAnswer, bool]:
         """Return the answer, and whether the connection can be used again."""
@@ -213,7 +215,7 @@ class _Exchange:
         answer = HttpAnswer(
             response.status_code, bytes(response.reason).decode("latin-1"), headers, body
         )
-        return answer, is_complete and not closes
+        return answer, is_complete and not closes and not self._is_broken
 
     async def _ask(self) -> None:
         target = self._url.path or "/"
@@ -222,11 +224,31 @@ class _Exchange:
         headers = {"Accept-Encoding": "identity", "User-Agent": "zfuse", **self._request.headers}
         if not any(name.lower() == "host" for name in headers):
             headers["Host"] = _host(self._url)
+        body = self._request.body
+        if body is not None:
+            headers["Content-Length"] = str(len(body))
         message = h11.Request(
             method=self._request.method, target=target, headers=list(headers.items())
         )
         sent = self._protocol.send(message) or b""
-        await self._connection.send(sent + (self._protocol.send(h11.EndOfMessage()) or b""))
+        if body is None:
+            sent += self._protocol.send(h11.EndOfMessage()) or b""
+        await self._connection.send(sent)
+        if body is not None:
+            await self._give(body)
+
+    async def _give(self, body: bytes) -> None:
+        """Send the body, unless the other side has heard enough: its answer then tells why."""
+        self._protocol.send_with_data_passthrough(h11.Data(data=body))
+        self._protocol.send(h11.EndOfMessage())
+        view = memoryview(body)
+        try:
+            for start in range(0, len(view), _BODY_PIECE):
+                piece = view[start : start + _BODY_PIECE]
+                await self._connection.send(piece)
+                self._moved(len(piece))
+        except BrokenError:
+            self._is_broken = True
 
     async def _head(self) -> h11.Response:
         is_first = True

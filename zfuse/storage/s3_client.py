@@ -152,7 +152,7 @@ class S3Client:
         signed = self._signed(target, request, await self._credentials(target))
         if once:
             return await self._thread.run(self._http.send_once, signed)
-        if request.body is None and self._pool.reaches(signed.url):
+        if self._pool.reaches(signed.url):
             return await self._pool.send(signed)
         return await self._thread.run(self._http.send, signed)
 
