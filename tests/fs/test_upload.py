@@ -1,0 +1,178 @@
+"""Chunks are stored while nobody waits for them, a few at a time, and never changed under way."""
+
+import json
+import os
+
+import icechunk
+import pytest
+import trio
+import trio.testing
+import zarr
+
+from tests.fs.driving import driving
+from zfuse.errors import NotFoundError, StorageTimeoutError
+from zfuse.fs import upload
+from zfuse.fs.branch_session import SyncRequest
+
+SIZE = 2000  # more than goes into a manifest
+ARRAY = {
+    "zarr_format": 3,
+    "node_type": "array",
+    "shape": [64 * SIZE],
+    "data_type": "uint8",
+    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [SIZE]}},
+    "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+    "fill_value": 0,
+    "codecs": [{"name": "bytes"}],
+    "attributes": {},
+}
+
+
+@pytest.fixture
+def place(tmp_path):
+    icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "repo")))
+    return tmp_path
+
+
+class Writer:
+    """Writes files of the branch main through a file system."""
+
+    def __init__(self, driven):
+        self.driven = driven
+        self.fs = driven.fs
+
+    async def directory(self, path):
+        inode = (await self.driven.find("branch/main")).inode
+        for name in path.split("/"):
+            try:
+                inode = (await self.driven.lookup(inode, name)).inode
+            except NotFoundError:
+                inode = (await self.fs.make_directory(inode, name, 0o755)).inode
+        return inode
+
+    async def write(self, path, data):
+        above, _, name = path.rpartition("/")
+        opened = await self.fs.create(await self.directory(above), name, 0o644, os.O_TRUNC)
+        await self.fs.write(opened.handle, 0, data)
+        self.fs.flush(opened.handle)
+        self.fs.release(opened.handle)
+
+    async def array(self):
+        await self.write("a/zarr.json", json.dumps(ARRAY).encode())
+
+    @property
+    def stored(self):
+        return [key for key in self.driven.storage.keys("put") if key.startswith("chunks/")]
+
+
+async def quiet(writer, count):
+    with trio.fail_after(20):
+        while len(writer.stored) < count:
+            await trio.sleep(0.01)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+
+
+async def test_a_sync_has_no_chunk_left_to_store(place):
+    async with driving(place / "repo", journal=place / "journal") as driven:
+        writer = Writer(driven)
+        await writer.array()
+        for number in range(20):
+            await writer.write(f"a/c/{number}", bytes([number]) * SIZE)
+        await quiet(writer, 20)
+        driven.storage.reset()
+        session = await driven.branches.get("main")
+        outcome = await session.sync(SyncRequest("all"))
+        assert outcome.chunks_stored == 0
+        assert writer.stored == []
+        kinds = {key.partition("/")[0] for key in driven.storage.keys("put")}
+        assert kinds == {"manifests", "snapshots", "transactions", "overwritten", "repo"}
+
+
+async def test_what_is_no_chunk_yet_is_not_stored(place):
+    async with driving(place / "repo", journal=place / "journal") as driven:
+        writer = Writer(driven)
+        await writer.write("a/c/1", b"x" * SIZE)  # before its zarr.json
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        await writer.array()
+        await writer.write("a/c/2.partial", b"x" * SIZE)
+        await writer.write("a/c/999", b"x" * SIZE)  # out of the grid
+        await writer.write("a/c/3", b"tiny")  # goes into the manifest
+        await writer.write("a/c/4", b"x" * SIZE)
+        await quiet(writer, 1)
+        assert len(writer.stored) == 1
+
+
+async def test_few_are_under_way_at_a_time(place, monkeypatch):
+    monkeypatch.setattr(upload, "MOST_BYTES", 3 * SIZE)
+    under_way, most = 0, 0
+
+    async def slowly(operation, key):
+        nonlocal under_way, most
+        if operation == "put" and key.startswith("chunks/"):
+            under_way += 1
+            most = max(most, under_way)
+            await trio.sleep(0.01)
+            under_way -= 1
+
+    async with driving(place / "repo", journal=place / "journal") as driven:
+        writer = Writer(driven)
+        driven.storage.before = slowly
+        await writer.array()
+        for number in range(40):
+            await writer.write(f"a/c/{number}", bytes([number]) * SIZE)
+        await quiet(writer, 40)
+    assert most == 3
+
+
+async def test_a_chunk_that_is_rewritten_while_it_is_stored_gets_its_new_bytes(place):
+    first = trio.Event()
+    go_on = trio.Event()
+
+    async def held(operation, key):
+        if operation == "put" and key.startswith("chunks/") and not first.is_set():
+            first.set()
+            await go_on.wait()
+
+    async with driving(place / "repo", journal=place / "journal") as driven:
+        writer = Writer(driven)
+        driven.storage.before = held
+        await writer.array()
+        await writer.write("a/c/0", b"o" * SIZE)
+        with trio.fail_after(20):
+            await first.wait()
+        inode = (await driven.find("branch/main/a/c/0")).inode
+        opened = await driven.fs.open(inode, os.O_WRONLY)
+        await driven.fs.write(opened.handle, 10, b"new")
+        driven.fs.flush(opened.handle)
+        driven.fs.release(opened.handle)
+        go_on.set()
+        await quiet(writer, 2)
+        session = await driven.branches.get("main")
+        await session.sync(SyncRequest("new"))
+        expected = b"o" * 10 + b"new" + b"o" * (SIZE - 13)
+        assert await driven.read_path("branch/main/a/c/0") == expected
+    repo = icechunk.Repository.open(icechunk.local_filesystem_storage(str(place / "repo")))
+    values = zarr.open_array(repo.readonly_session("main").store, path="a", mode="r")[:SIZE]
+    assert values.tobytes() == expected
+
+
+async def test_what_fails_in_the_background_the_sync_does_again(place):
+    async def down(operation, key):
+        if operation == "put" and key.startswith("chunks/"):
+            raise StorageTimeoutError("the store is down")
+
+    async with driving(place / "repo", journal=place / "journal") as driven:
+        writer = Writer(driven)
+        driven.storage.before = down
+        await writer.array()
+        await writer.write("a/c/0", b"o" * SIZE)
+        await quiet(writer, 1)
+        session = await driven.branches.get("main")
+        with pytest.raises(StorageTimeoutError):
+            await session.sync(SyncRequest("no"))
+        assert session.has_changes
+        driven.storage.before = None
+        outcome = await session.sync(SyncRequest("yes"))
+        assert outcome.snapshot_id is not None
+        assert outcome.chunks_stored == 1
+        assert await driven.read_path("branch/main/a/c/0") == b"o" * SIZE
