@@ -135,6 +135,9 @@ class _Held:
 def _chunk_name(array: Mapping[str, Any], coords: list[str]) -> str:
     encoding = array.get("chunk_key_encoding", {"name": "default"})
     options = encoding.get("configuration", {})
+    if encoding["name"] in {"prefix", "suffix"}:
+        inner = _chunk_name({"chunk_key_encoding": options["base_encoding"]}, coords)
+        return options.get("prefix", "") + inner + options.get("suffix", "")
     if encoding["name"] == "v2":
         return options.get("separator", ".").join(coords) or "0"
     return options.get("separator", "/").join(["c", *coords])

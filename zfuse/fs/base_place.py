@@ -32,7 +32,7 @@ class BasePlace:
         if not self.names:
             segment = decode_name(name, self.view.children(self.node_path))
             path = None if segment is None else join(self.node_path, segment)
-            if path is not None and self.view.is_directory(path):
+            if path not in (None, self.node_path) and self.view.is_directory(path):
                 return BasePlace(self.view, path)
         return BasePlace(self.view, self.node_path, (*self.names, name))
 

@@ -117,7 +117,8 @@ class NodeDirectory(Directory):
             return CONTROL_NAME
         if name in children and encode_name(name) == name:
             return name
-        return decode_name(name, children)
+        segment = decode_name(name, children)
+        return segment or (None if self.path == "/" else segment)  # "/" + "" would be the root
 
     async def _metadata_file(self, node: Node) -> "MetadataFile":
         provenance = await self.tree.provenance()

@@ -110,15 +110,17 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class MovedChunks:
-    """Chunks of the base that show under other names.
+    """Chunks of the base that show at the path ``shows_at``.
 
-    ``place`` is ``depth`` names below its array, and shows under ``names`` of the owner.
+    ``place`` is ``depth`` names below its array, and shows under ``names`` of the owner,
+    which is None where no array is.
     """
 
     place: ChunkPlace
     depth: int
     region: Region
-    owner: "Owner"
+    shows_at: Path
+    owner: "Owner | None"
     names: Path
 
 
@@ -203,7 +205,7 @@ class Walk:
                 case RowKind.WHITEOUT:
                     self._hide(here, place)
                 case RowKind.FILE:
-                    if place is not None and not _is_chunk(place):
+                    if place is not None and not _stays_a_chunk(place, owner):
                         self._hide(here, place)
                     self._file(here, name, entry, owner)
                 case RowKind.DIRECTORY:
@@ -239,9 +241,10 @@ class Walk:
         region = Region(place, path)
         self.found.regions.append(region)
         chunks = place.chunks()
-        if chunks is not None and owner is not None:
-            names = (*owner.names, name)
-            moved = MovedChunks(chunks, len(place.names), region, owner, names)
+        if chunks is not None:
+            names = () if owner is None else (*owner.names, name)
+            shows_at = (*here.path, name)
+            moved = MovedChunks(chunks, len(place.names), region, shows_at, owner, names)
             self.found.moved_chunks.append(moved)
         if path is None and place.nodes():
             problem = "Icechunk can not hold the name of its node"
@@ -256,7 +259,7 @@ class Walk:
             segment: str | None = place.node_path.rpartition("/")[2]
         else:
             segment = decode_name(name)
-        path = None if segment is None or "/" in segment else join(here.node_path, segment)
+        path = None if not segment or "/" in segment else join(here.node_path, segment)
         return None if path is None or path_fault(path) is not None else path
 
     def _hide(self, here: _Here, place: BasePlace | None) -> None:
@@ -386,9 +389,12 @@ class Walk:
         return False
 
 
-def _is_chunk(place: BasePlace) -> bool:
+def _stays_a_chunk(place: BasePlace, owner: Owner | None) -> bool:
+    """Tell whether what is written at *place* is the chunk that the base has there."""
     chunks = place.chunks()
-    return chunks is not None and chunks.is_chunk
+    if chunks is None or not chunks.is_chunk:
+        return False
+    return owner is None or not owner.instance.is_reshaped
 
 
 def _names_of(document: ArrayDocument) -> ChunkNames | None:

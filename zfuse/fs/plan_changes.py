@@ -84,6 +84,7 @@ class Planner:
             if not instance.is_dead:
                 await self._new_node(instance, plan)
         _refuse_double_paths(self._view, plan)
+        plan.invalid.sort(key=lambda problem: problem.path)
         return plan
 
     async def _base_node(
@@ -113,12 +114,8 @@ class Planner:
     async def _kept_node(self, node: Node, region: Region, keeper: Instance, plan: Plan) -> None:
         is_array = isinstance(node, ArrayNode)
         hidden = await self._hidden(node, region)
-        if keeper.is_reshaped and isinstance(node, ArrayNode):
-            if await self._count(node) > len(hidden):
-                reason = "chunks are left that would have other names; remove them first"
-                plan.invalid.append(
-                    Problem(shown([*keeper.path.split("/")[1:], "zarr.json"]), reason)
-                )
+        if keeper.is_reshaped:
+            if await self._leaves_chunks(node, hidden, keeper, plan):
                 return
             plan.changes.deleted[node.id] = DeletedNode(node.path, is_array)
             await self._new_node(keeper, plan)
@@ -133,11 +130,15 @@ class Planner:
         _stage(node.id, keeper, plan)
 
     async def _copied_node(self, node: Node, region: Region, copy: Instance, plan: Plan) -> None:
+        hidden = await self._hidden(node, region)
+        if copy.is_reshaped:
+            if not await self._leaves_chunks(node, hidden, copy, plan):
+                await self._new_node(copy, plan)
+            return
         node_id = new_id(NodeId)
         plan.changes.add(copy.path, node_id, copy.document or document_of(node))
         plan.copied_from[node_id] = node.path
-        if isinstance(node, ArrayNode) and not copy.is_reshaped:
-            hidden = await self._hidden(node, region)
+        if isinstance(node, ArrayNode):
             for columns in await array_columns(self._assets, node, ()):
                 plan.changes.chunks_of(node_id).set_many(columns.without(hidden))
         _stage(node_id, copy, plan)
@@ -171,13 +172,19 @@ class Planner:
         together = np.concatenate(found)
         return np.unique(together, axis=0) if len(together) else together
 
-    async def _count(self, node: ArrayNode) -> int:
+    async def _leaves_chunks(self, node: Node, hidden: U32, instance: Instance, plan: Plan) -> bool:
+        """Tell whether chunks are left of an array that calls its chunks otherwise by now."""
+        assert isinstance(node, ArrayNode)
         rows = await self._chunks.rows(node, (), len(node.shape))
-        return sum(each.stop - each.start for each in rows)
+        if sum(each.stop - each.start for each in rows) <= len(hidden):
+            return False
+        reason = "chunks are left that would have other names; remove them first"
+        plan.invalid.append(Problem(f"{instance.path.rstrip('/')}/zarr.json", reason))
+        return True
 
     async def _move_chunks(self, moved: MovedChunks, plan: Plan) -> None:
         """Give chunks of the base the indices that their new names mean."""
-        place, owner = moved.place, moved.owner
+        place = moved.place
         hidden = moved.region.hidden_chunks.get(place.array.path, ())
         gone = {tuple(c) for c in (await self._existing(place.array, hidden)).tolist()}
         found: list[StagedChunk] = []
@@ -186,34 +193,30 @@ class Planner:
                 coords = tuple(rows.references.coords(row, row + 1)[0].tolist())
                 if coords in gone:
                     continue
-                names = (
-                    *moved.names,
-                    *place.names.encoding.encode(coords).split("/")[moved.depth :],
-                )
-                self._rename(names, rows.references.ref(row), moved, found, plan)
-        # Behind these: what was written there itself counts.
-        owner.instance.chunks[:0] = found
+                chunk = _renamed(coords, rows.references.ref(row), moved)
+                if isinstance(chunk, StagedChunk):
+                    found.append(chunk)
+                else:
+                    plan.invalid.append(chunk)
+        if moved.owner is not None:
+            # Behind these: what was written there itself counts.
+            moved.owner.instance.chunks[:0] = found
 
-    def _rename(
-        self,
-        names: Sequence[str],
-        ref: ChunkRef,
-        moved: MovedChunks,
-        found: list[StagedChunk],
-        plan: Plan,
-    ) -> None:
-        owner = moved.owner
-        assert owner.chunk_names is not None
-        coords = owner.chunk_names.encoding.decode("/".join(names), owner.chunk_names.rank)
-        path = shown([*owner.instance.path.split("/")[1:], *names])
-        if coords is None:
-            plan.untracked.append(path)
-            return
-        fault = chunk_fault(owner.shape, coords, ref.size)
-        if fault is None:
-            found.append(StagedChunk(coords, None, ref))
-        else:
-            plan.invalid.append(Problem(path, fault))
+
+def _renamed(coords: tuple[int, ...], ref: ChunkRef, moved: MovedChunks) -> StagedChunk | Problem:
+    """Return the chunk that a chunk of the base is under its new name."""
+    place, owner = moved.place, moved.owner
+    names = place.names.encoding.encode(coords).split("/")[moved.depth :]
+    path = shown([*moved.shows_at, *names])
+    there = None
+    if owner is not None and owner.chunk_names is not None:
+        name = "/".join((*moved.names, *names))
+        there = owner.chunk_names.encoding.decode(name, owner.chunk_names.rank)
+    if owner is None or there is None:
+        # Unlike a file, which the session could keep, it is only known by its array.
+        return Problem(path, "it was a chunk and is one of no array here; move it or remove it")
+    fault = chunk_fault(owner.shape, there, ref.size)
+    return StagedChunk(there, None, ref) if fault is None else Problem(path, fault)
 
 
 def _concerned(natural: Region, others: Sequence[Region]) -> list[Node]:
