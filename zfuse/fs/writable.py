@@ -74,6 +74,9 @@ class WritableBranches:
         Raises:
             NotFoundError: there is no such branch, nor was there when the session began.
         """
+        session = self._sessions.get(branch)
+        if session is not None:
+            return session
         async with self._opening:
             session = self._sessions.get(branch)
             if session is None:
