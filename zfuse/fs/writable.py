@@ -108,6 +108,8 @@ class WritableBranches:
         for session in list(self._sessions.values()):
             before = session.tree.snapshot_id
             target = self.trees.repository.branches.get(session.branch)
+            if target is None and not session.has_changes:
+                self._let_go(session)
             if target is None or target == before:
                 continue
             try:
@@ -116,6 +118,12 @@ class WritableBranches:
                 movement.errors.append(exc)
             else:
                 movement.moved.append(Moved(session.branch, before, session.tree.snapshot_id))
+
+    def _let_go(self, session: BranchSession) -> None:
+        """Leave a branch that is gone to the rules for those that can only be read."""
+        session.staging.close()
+        session.tree.follows_session = False
+        del self._sessions[session.branch]
 
     async def recover_all(self) -> None:
         """Open every session that was kept, so that status tells of it."""
