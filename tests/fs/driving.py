@@ -16,13 +16,14 @@ from zfuse.cache.budget import MemoryBudget
 from zfuse.errors import ZfuseError
 from zfuse.format.config import StoreConfig
 from zfuse.fs.control_directory import ControlDirectory
-from zfuse.fs.entry import Attributes, DirectoryItem, EntryKind, Inode
+from zfuse.fs.entry import Attributes, Directory, DirectoryItem, EntryKind, Inode
 from zfuse.fs.filesystem import FileSystem
 from zfuse.fs.hierarchy import NodeDirectory
 from zfuse.fs.inodes import ROOT
 from zfuse.fs.names import decode_name, encode_name
 from zfuse.fs.refs_directory import RepositoryDirectory
 from zfuse.fs.tree import Trees
+from zfuse.fs.writable import WritableBranches, sessions_directory
 from zfuse.repo.ref import Ref
 from zfuse.repo.repository import Repository, fetch_state
 from zfuse.repo.virtual import AllowedPrefix, VirtualChunkResolver
@@ -50,7 +51,8 @@ class Containers:
 class Driven:
     """A file system in the place of a mounted one, and what it is made of.
 
-    ``references`` counts what a kernel would have to forget.
+    ``references`` counts what a kernel would have to forget. ``branches`` are the sessions
+    where it can be written to.
     """
 
     fs: FileSystem
@@ -59,6 +61,7 @@ class Driven:
     trees: Trees
     nursery: trio.Nursery
     references: Counter[Inode] = field(default_factory=Counter)
+    branches: WritableBranches | None = None
 
     async def lookup(self, parent: Inode, name: str) -> Attributes:
         """Look one name up."""
@@ -127,8 +130,13 @@ async def driving(
     ref: Ref | None = None,
     allow: Sequence[str] = (),
     memory: int = 64 << 20,
+    journal: Path | None = None,
 ) -> AsyncIterator[Driven]:
-    """Assemble a file system over the repository in *directory*, as the daemon does."""
+    """Assemble a file system over the repository in *directory*, as the daemon does.
+
+    With *journal*, a directory for the sessions, its branches can be written to; they are
+    let go of at the end, as by an unmount that keeps the changes.
+    """
     async with StorageOpener() as opener, trio.open_nursery() as nursery:
         storage = CountingStorage(LocalStorage(Path(directory)))
         state = await fetch_state(storage)
@@ -139,13 +147,30 @@ async def driving(
             storage, budget=MemoryBudget(memory), virtual=virtual, state=state
         )
         trees = Trees(repository)
-        if ref is None:
-            root: RepositoryDirectory | NodeDirectory = RepositoryDirectory(trees, nursery)
-        else:
-            root = NodeDirectory(await trees.get(ref, is_mount_root=True), "/", nursery)
+        branches = None
+        if journal is not None:
+            branches = WritableBranches(trees, sessions_directory(journal, repository), nursery)
+        root = await _root(trees, ref, nursery, branches)
         control = ControlDirectory({}, "/nowhere", 0)
-        yield Driven(FileSystem(root, control, trees, nursery), repository, storage, trees, nursery)
+        fs = FileSystem(root, control, trees, nursery, branches)
+        yield Driven(fs, repository, storage, trees, nursery, branches=branches)
         nursery.cancel_scope.cancel()
+    if branches is not None:
+        branches.close()
+
+
+async def _root(
+    trees: Trees, ref: Ref | None, nursery: trio.Nursery, branches: WritableBranches | None
+) -> Directory:
+    if ref is None:
+        if branches is not None:
+            await branches.recover_all()
+        return RepositoryDirectory(trees, nursery, branches)
+    if branches is not None:
+        session = await branches.get(ref.name, is_mount_root=True)
+        assert session.root is not None
+        return session.root
+    return NodeDirectory(await trees.get(ref, is_mount_root=True), "/", nursery)
 
 
 async def content_of(driven: Driven, inode: Inode) -> Content:

@@ -1,6 +1,5 @@
 """The session of one branch: how it is committed, follows the branch, and is taken back."""
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -8,7 +7,7 @@ from typing import Any, Final
 
 import trio
 
-from zfuse.errors import AlreadyExistsError, InvalidInputError, NotFoundError, StaleError
+from zfuse.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from zfuse.format.chunk_ref import InlineRef
 from zfuse.format.ids import SnapshotId
 from zfuse.format.snapshot import Snapshot
@@ -224,45 +223,37 @@ class BranchSession(KeptSession):
             staging = self.staging
             staging.stamp += 1
             staging.cut, staging.frozen, self._landed = None, frozenset(), None
-            linked = self._forget(completed)
+            stale = self._forget(completed)
             for blob in completed.blobs:
                 staging.drop_blob(blob)
             staging.clear_blobs()
-        stale = await self._part(linked)
         if self._is_foreign:
             self._is_foreign = False
             stale += await self.reconcile()
         return stale
 
-    def _forget(self, completed: Completed) -> list[OverlayFile]:
-        """Forget what a commit took along; return the files among it that had several names."""
+    def _forget(self, completed: Completed) -> StaleNames:
+        """Forget what a commit took along; return names that are other files now.
+
+        Each name of a linked file is a file of its own in a snapshot. The newest stays what
+        it was.
+        """
         for place in self._live_directories():
             if place.row is not None and place.row.id in completed.directories:
                 place.row = None
             elif place.row is not None:
                 place.row.origin = completed.origins.get(place.row.id)
                 place.row.pending = None
-        linked: list[OverlayFile] = []
+        stale: StaleNames = []
         for file in self._live_files():
-            if file.staged is not None and file.staged.id in completed.files:
-                if file.staged.id in completed.linked:
-                    linked.append(file)
-                self.staging.files.pop(file.staged.id, None)
+            file_id = 0 if file.staged is None else file.staged.id
+            if file_id in completed.files:
+                self.staging.files.pop(file_id, None)
                 file.committed()
             elif file.staged is None and not file.is_gone and not self._is_foreign:
                 file.lower = None  # same bytes, but its directory may have moved
-        return linked
-
-    async def _part(self, files: Sequence[OverlayFile]) -> StaleNames:
-        """Give each name of linked files an entry of its own, as the snapshot has it."""
-        stale: StaleNames = []
-        for file in files:
-            with contextlib.suppress(StaleError):
-                await file.base()  # who has it open goes on reading that
-            for place in self._live_directories():
-                for name in place.names_of(file):
-                    place.detach(name)
-                    stale.append((place, name))
+            if file_id in completed.linked:
+                stale += file.part()
         return stale
 
     # --- following the branch ------------------------------------------------------------------

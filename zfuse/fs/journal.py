@@ -179,8 +179,9 @@ class Journal:
             self._undo = []
 
     def undo_with(self, undo: Callable[[], None]) -> None:
-        """Call *undo* if the transaction that is open fails."""
-        self._undo.append(undo)
+        """Call *undo* if the transaction that is open, if one is, fails."""
+        if self._depth:
+            self._undo.append(undo)
 
     def entry(self, parent: int, name: str) -> EntryRow | None:
         """Return what *name* stands for in a staged directory, None if the base decides."""

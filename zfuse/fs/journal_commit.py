@@ -14,8 +14,8 @@ _LINKED: Final = "SELECT child FROM entry WHERE kind = ? GROUP BY child HAVING c
 class Completed:
     """What left the session; ``origins`` are those of the directories that stay.
 
-    ``linked`` are the files among those that left that had several names. ``blobs`` hold
-    bytes that the repository has now.
+    ``linked`` are the files that had several names and lost some or all. ``blobs`` hold bytes
+    that the repository has now.
     """
 
     directories: frozenset[int]
@@ -50,7 +50,7 @@ def complete_commit(journal: Journal, base: SnapshotId, cut: int) -> Completed:
         for row_id, origin in journal.run("SELECT id, origin FROM directory")
     }
     return Completed(
-        frozenset(dropped), frozenset(gone), frozenset(linked.intersection(gone)), origins, blobs
+        frozenset(dropped), frozenset(gone), frozenset(linked.intersection(files)), origins, blobs
     )
 
 

@@ -58,6 +58,7 @@ class OverlayDirectory(OverlayView):
             if found is not None:
                 raise AlreadyExistsError(f"{found.describe()} exists")
             journal = self.staging.begin()
+            journal.blobs.require_room(0)
             blob, descriptor = journal.blobs.open_new()
             row = StagedFile(0, blob, None, 0, time.time_ns(), mode, is_closed=False)
             try:
@@ -82,6 +83,7 @@ class OverlayDirectory(OverlayView):
             if found is not None:
                 raise AlreadyExistsError(f"{found.describe()} exists")
             journal = self.staging.begin()
+            journal.blobs.require_room(0)
             with journal.change():
                 parent = self.ensure_row()
                 row = journal.add_directory(None, None, mode, time.time_ns())
@@ -104,6 +106,7 @@ class OverlayDirectory(OverlayView):
                 self.touched()
                 is_last = _drop_replaced(journal, found)
             self.leave(name)
+            found.lose_name(self, name)
             if is_last:
                 found.unlinked()
 
@@ -156,6 +159,8 @@ class OverlayDirectory(OverlayView):
                 is_last = _drop_replaced(journal, there)
             self.leave(name)
             target.take(new_name, found)
+            if isinstance(found, OverlayFile):
+                found.lose_name(self, name)
             self._moved(found, target, new_name, there, is_last=is_last)
 
     def _moved(
@@ -170,13 +175,15 @@ class OverlayDirectory(OverlayView):
         if isinstance(found, OverlayDirectory):
             found.parent, found.name = target, new_name
         else:
-            found.directory, found.name = target, new_name
+            found.gain_name(target, new_name)
             if found.staged is not None and found.staged.is_closed:
                 self.staging.tell_closed(found.staged.id)
         if isinstance(there, OverlayDirectory):
             there.removed()
-        elif there is not None and is_last:
-            there.unlinked()
+        elif there is not None:
+            there.lose_name(target, new_name)
+            if is_last:
+                there.unlinked()
 
     async def link(self, entry: Entry, name: str) -> None:
         """Give a file one more name."""
@@ -194,8 +201,7 @@ class OverlayDirectory(OverlayView):
                 journal.put(self.ensure_row(), name, RowKind.FILE, row.id)
                 self.touched()
             self.take(name, entry)
-            # Of the names that it has it is known by the newest: a writer's final one.
-            entry.directory, entry.name = self, name
+            entry.gain_name(self, name)
             if row.is_closed:
                 self.staging.tell_closed(row.id)
 
@@ -265,7 +271,6 @@ class _Changing:
         staging = self._directory.staging
         if len(self._name.encode("utf-8", "surrogateescape")) > NAME_MAX:
             raise InvalidInputError(f"the name {self._name[:40]!r}... is too long")
-        await staging.turn()
         try:
             staging.naming.acquire_nowait()  # as a rule nobody has it: no turn of the scheduler
         except trio.WouldBlock:

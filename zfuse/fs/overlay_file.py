@@ -6,6 +6,7 @@ commit, leave it to whoever has it open.
 
 import contextlib
 import os
+from dataclasses import replace
 from typing import Final
 
 import trio
@@ -16,6 +17,7 @@ from zfuse.fs.blobs import journal_errors
 from zfuse.fs.chunk_file import ChunkFile
 from zfuse.fs.content import ChunkContent
 from zfuse.fs.entry import Caching, Content, File
+from zfuse.fs.overlay_content import OverlayContent, WrittenFile
 from zfuse.fs.staged import RowKind, StagedFile
 from zfuse.fs.staging import FILE_MODE, OverlayPlace, Staging, later_ns
 
@@ -23,7 +25,7 @@ _COPY_PIECE: Final = 4 << 20
 _FILE_SIZE_MAX: Final = 1 << 46
 
 
-class OverlayFile(File):
+class OverlayFile(WrittenFile):
     """A file with a name, or several; it is known by the newest, a writer's final one.
 
     ``staged`` is what the session has of it, ``lower`` the file of the base that it is
@@ -42,8 +44,8 @@ class OverlayFile(File):
         self.is_gone = False
         self._descriptor: int | None = None
         self._users = 0
-        self._writers: set[OverlayContent] = set()  # who changed it and did not close it yet
-        self._past: _Past | None = None
+        self._writers: set[Content] = set()  # who changed it and did not close it yet
+        self._past: StagedFile | None = None  # as committed, for who had it open then
         self._owning = trio.Lock()
         staging.live.add(self)
 
@@ -78,7 +80,9 @@ class OverlayFile(File):
         """When it was written, or the snapshot that brought it."""
         if self.staged is not None:
             return self.staged.mtime_ns
-        return 0 if self.lower is None else self.lower.mtime_ns
+        if self.lower is not None:
+            return self.lower.mtime_ns
+        return 0 if self._past is None else self._past.mtime_ns
 
     @property
     def caching(self) -> Caching:
@@ -93,10 +97,15 @@ class OverlayFile(File):
     @property
     def links(self) -> int:
         """How many names it has."""
-        journal = self.staging.journal
-        if self.staged is None or journal is None:
+        if self.staged is None:
             return 0 if self.is_gone else 1
-        return journal.links(self.staged.id)
+        return self.links_left
+
+    @property
+    def links_left(self) -> int:
+        """How many names the session has of it."""
+        journal = self.staging.journal
+        return 0 if self.staged is None or journal is None else journal.links(self.staged.id)
 
     @property
     def is_writable(self) -> bool:
@@ -152,9 +161,12 @@ class OverlayFile(File):
         return lower
 
     async def is_current(self) -> bool:
-        """Tell whether the base still has, under this name, what it had when somebody asked."""
+        """Tell whether the base has, under this name, what it had when somebody asked.
+
+        No, if nobody asked.
+        """
         if self.lower is None:
-            return True
+            return False
         return await self.directory.lower_entry(self.name) == self.lower
 
     # --- changes -------------------------------------------------------------------------------
@@ -172,61 +184,73 @@ class OverlayFile(File):
         size, mtime_ns = await lower.size(), lower.mtime_ns
         ref = await lower.reference() if isinstance(lower, ChunkFile) else None
         blob = None if ref is not None else await self._copied(lower)
-        journal = self.staging.begin()
         row = StagedFile(0, blob, ref, size, mtime_ns, FILE_MODE, is_closed=True)
-        if self.is_gone:
-            self.staged = row
-            return
-        with journal.change():
-            parent = self.directory.ensure_row()
-            journal.add_file(row)
-            journal.put(parent, self.name, RowKind.FILE, row.id)
-        self.staged = row
-        self.staging.files[row.id] = self
+        if not self.is_gone:
+            journal = self.staging.begin()
+            with journal.change():
+                parent = self.directory.ensure_row()
+                journal.add_file(row)
+                journal.put(parent, self.name, RowKind.FILE, row.id)
+            self.staging.files[row.id] = self
+        self._close()
+        self.staged, self._past = row, None
 
     async def write(self, offset: int, data: bytes) -> int:
         """Put *data* at *offset* and return its length.
 
         Raises:
-            JournalFullError: there is no room for it.
+            JournalFullError: there is no room for it; the file is as it was.
         """
-        descriptor = await self._own(keep=True)
+        row, descriptor = await self._own(keep=True)
+        blobs = self.staging.begin().blobs
+        blobs.require_room(len(data))
+        self._begin_change(row)
         with journal_errors(f"can not write {self.describe()}"):
-            written = 0
-            while written < len(data):
-                written += os.pwrite(descriptor, memoryview(data)[written:], offset + written)
-        assert self.staged is not None
-        self._changed(max(self.staged.size, offset + len(data)))
+            try:
+                written = 0
+                while written < len(data):
+                    written += os.pwrite(descriptor, memoryview(data)[written:], offset + written)
+            except OSError:
+                os.ftruncate(descriptor, row.size)  # else this would show when the file grows
+                raise
+        row.size = max(row.size, offset + len(data))
         return len(data)
 
     async def truncate(self, size: int) -> None:
         """Cut the file at *size* bytes, or fill it up with zeros, and have it closed."""
         await self.resize(size)
-        self._close_unless_written()
+        if not self._writers:
+            self._note_closed()
 
     async def resize(self, size: int) -> None:
         """Cut the file at *size* bytes, or fill it up with zeros, as part of writing it."""
         if size > _FILE_SIZE_MAX:
             raise InvalidInputError(f"{self.describe()} can not have {size} bytes")
-        descriptor = await self._own(keep=size > 0)
+        row, descriptor = await self._own(keep=size > 0)
+        self._begin_change(row)
         with journal_errors(f"can not write {self.describe()}"):
             os.ftruncate(descriptor, size)
-        self._changed(size)
+        row.size = size
         self._let_go_unless_used()
 
-    def begin_writing(self, writer: "OverlayContent") -> None:
+    def begin_writing(self, writer: Content) -> None:
         """Take note that somebody changes the file."""
         self._writers.add(writer)
 
-    def end_writing(self, writer: "OverlayContent") -> None:
-        """Record that somebody who wrote the file has closed it; readers change nothing."""
+    def end_writing(self, writer: Content) -> None:
+        """Record that somebody who wrote the file has closed it; a reader changes nothing."""
         if writer in self._writers:
+            if len(self._writers) == 1:
+                self._note_closed()
             self._writers.discard(writer)
-            self._close_unless_written()
 
-    def _close_unless_written(self) -> None:
+    def stop_writing(self, writer: Content) -> None:
+        """Take note that somebody will not change the file any more, closed or not."""
+        self._writers.discard(writer)
+
+    def _note_closed(self) -> None:
         row = self.staged
-        if self._writers or row is None or row.is_closed:
+        if row is None or row.is_closed:
             return
         row.is_closed = True
         if not self.is_gone:
@@ -277,61 +301,91 @@ class OverlayFile(File):
         row = self.staged
         if row is None or row.blob is None:
             return
-        blobs = self.staging.begin().blobs
-        if self._users and self._descriptor is None:
-            with contextlib.suppress(JournalError):
-                self._descriptor = blobs.open(row.blob)
+        self._keep_open(row)
         self.staging.drop_blob(row.blob)
 
     def committed(self) -> None:
         """Take note that the base has these bytes now."""
-        self.staged, self.lower = None, None
-        self._close()
+        row, self.staged, self.lower = self.staged, None, None
+        self.is_gone = not self.names  # somebody has it open, and knows it by no other name
+        if not self._users or row is None:
+            self._close()
+            return
+        self._keep_open(row)
+        self._past = row
 
-    def _changed(self, size: int) -> None:
+    def part(self) -> list[tuple[OverlayPlace, str]]:
+        """Let go of the names that a commit made files of their own, and return them."""
         row = self.staged
-        assert row is not None
-        row.size, row.mtime_ns = size, later_ns(row.mtime_ns)
-        if row.is_closed:
-            row.is_closed = False
-            if not self.is_gone:
-                journal = self.staging.begin()
-                with journal.change():
-                    journal.save_file(row)
-                    journal.renew(row.id)
+        if row is None:
+            gone = self.names[:-1]
+        else:
+            gone = [
+                (place, name) for place, name in self.names if not place.has_staged(name, row.id)
+            ]
+        for place, name in gone:
+            self.lose_name(place, name)
+            place.leave(name)
+        return gone
 
-    async def _own(self, *, keep: bool) -> int:
-        """Return a descriptor of a blob that is this file's alone, with its bytes if *keep*."""
-        await self.staging.turn()
-        if self.staged is None:
-            await self.stage()
-        row = self.staged
-        assert row is not None
-        if row.blob is None or self.staging.is_frozen(row):
+    def _keep_open(self, row: StagedFile) -> None:
+        """Have the bytes at hand for those who read on when the blob has no name any more."""
+        if self._users and self._descriptor is None and row.blob is not None:
+            with contextlib.suppress(JournalError):
+                self._descriptor = self.staging.begin().blobs.open(row.blob)
+
+    def _begin_change(self, row: StagedFile) -> None:
+        """Record that the bytes are about to change, so that no crash leaves them half changed."""
+        if row.is_closed and not self.is_gone:
+            journal = self.staging.begin()
+            with journal.change():
+                journal.save_file(replace(row, is_closed=False))
+                journal.renew(row.id)
+        row.is_closed, row.mtime_ns = False, later_ns(row.mtime_ns)
+
+    async def _own(self, *, keep: bool) -> tuple[StagedFile, int]:
+        """Return the row and a descriptor of a blob that is this file's alone.
+
+        The blob has the bytes of the file if *keep*. Nothing else happens before the caller
+        goes on.
+        """
+        while True:
+            row = self.staged or await self.stage()
+            if row.blob is not None and not self.staging.is_frozen(row):
+                break
             async with self._owning:
-                if row.blob is None or self.staging.is_frozen(row):
+                if self.staged is row and (row.blob is None or self.staging.is_frozen(row)):
                     await self._renew_blob(row, keep=keep)
         if self._descriptor is None:
-            assert row.blob is not None
             self._descriptor = self.staging.begin().blobs.open(row.blob)
-        return self._descriptor
+        return row, self._descriptor
 
     async def _renew_blob(self, row: StagedFile, *, keep: bool) -> None:
         journal = self.staging.begin()
         blobs, before = journal.blobs, row.blob
+        blobs.require_room(row.size if keep else 0)
         if not keep:
             blob, descriptor = blobs.open_new()
         elif before is not None:
             blob, descriptor = await trio.to_thread.run_sync(blobs.copy, before)
         else:
             blob, descriptor = await self._downloaded(row)
+        try:
+            is_overtaken = self.staged is not row  # a commit took it along meanwhile
+            if not is_overtaken and not self.is_gone:
+                with journal.change():
+                    journal.save_file(replace(row, blob=blob, ref=None, is_closed=False))
+                    journal.renew(row.id)
+        except BaseException:
+            is_overtaken = True
+            raise
+        finally:
+            if is_overtaken:
+                os.close(descriptor)
+                blobs.remove(blob)
         self._close()
         self._descriptor = descriptor
         row.blob, row.ref, row.is_closed = blob, None, False
-        if not self.is_gone:
-            with journal.change():
-                journal.save_file(row)
-                journal.renew(row.id)
         if before is not None:
             self.staging.drop_blob(before)
 
@@ -367,8 +421,8 @@ class OverlayFile(File):
     # --- reading -------------------------------------------------------------------------------
 
     async def read(self, offset: int, size: int) -> bytes:
-        """Return a piece of what is staged."""
-        row = self.staged
+        """Return a piece of what is staged, or was when somebody opened the file."""
+        row = self.staged or self._past
         assert row is not None
         if row.blob is None:
             assert row.ref is not None
@@ -383,6 +437,12 @@ class OverlayFile(File):
         self.staged, self._descriptor = row, descriptor
         self.staging.files[row.id] = self
 
+    @property
+    def held_size(self) -> int | None:
+        """Length in bytes of what ``read`` reads, None if that is nothing."""
+        row = self.staged or self._past
+        return None if row is None else row.size
+
     def use(self) -> None:
         """Count one more who has the file open."""
         self._users += 1
@@ -395,6 +455,7 @@ class OverlayFile(File):
     def _let_go_unless_used(self) -> None:
         if not self._users:
             self._close()
+            self._past = None
 
     def _close(self) -> None:
         if self._descriptor is not None:
@@ -402,61 +463,3 @@ class OverlayFile(File):
             self._descriptor = None
             if self.is_gone and self.staged is not None and self.staged.blob is not None:
                 self.staging.drop_blob(self.staged.blob)
-
-
-class OverlayContent(Content):
-    """An open file of a writable branch."""
-
-    def __init__(self, file: OverlayFile, lower: Content | None = None) -> None:
-        self._file = file
-        self._lower = lower
-        file.use()
-
-    @property
-    def size(self) -> int:
-        """Length in bytes as of now."""
-        if self._file.staged is not None:
-            return self._file.staged.size
-        return 0 if self._lower is None else self._lower.size
-
-    async def prepare(self) -> bytes | None:
-        """Return all bytes where the base's content would."""
-        if self._file.staged is None and self._lower is not None:
-            return await self._lower.prepare()
-        return None
-
-    def delivered(self) -> None:
-        """Take note that the kernel has all bytes."""
-        if self._lower is not None:
-            self._lower.delivered()
-
-    async def read(self, offset: int, size: int) -> bytes:
-        """Return a piece."""
-        if self._file.staged is not None:
-            return await self._file.read(offset, size)
-        if self._lower is None:  # committed since it was opened
-            self._lower = await (await self._file.base()).open()
-        return await self._lower.read(offset, size)
-
-    async def write(self, offset: int, data: bytes) -> int:
-        """Put *data* at *offset* and return its length."""
-        self._file.begin_writing(self)
-        return await self._file.write(offset, data)
-
-    async def truncate(self, size: int) -> None:
-        """Cut the file at *size* bytes, or fill it up with zeros."""
-        self._file.begin_writing(self)
-        await self._file.resize(size)
-
-    def flush(self) -> None:
-        """Record that the file was closed, if this is who wrote it."""
-        self._file.end_writing(self)
-
-    async def sync(self) -> None:
-        """Return when the file would survive a loss of power."""
-        await self._file.sync()
-
-    def close(self) -> None:
-        """Let go of the file; what a mapping wrote after it was closed counts as closed now."""
-        self.flush()
-        self._file.leave()

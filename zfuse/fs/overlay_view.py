@@ -160,6 +160,7 @@ class OverlayView(OverlayPlace):
     def _staged_file(self, journal: Journal, name: str, file_id: int) -> OverlayFile:
         known = self.staging.files.get(file_id)
         if isinstance(known, OverlayFile):
+            known.meet_name(self, name)
             return known
         file = OverlayFile(self.staging, self, name)
         file.staged = journal.file_row(file_id)
@@ -180,6 +181,11 @@ class OverlayView(OverlayPlace):
             child = OverlayFile(self.staging, self, name, lower=lower)
         self._children[name] = child
         return child
+
+    def has_staged(self, name: str, file_id: int) -> bool:
+        """Tell whether *name* stands for a staged file."""
+        row = self._row_of(name)
+        return row is not None and row.kind is RowKind.FILE and row.child == file_id
 
     async def listing(self) -> Listing:
         """Return the names that changed, then the others of the base."""
@@ -235,10 +241,6 @@ class OverlayView(OverlayPlace):
     def leave(self, name: str) -> None:
         """Look *name* up anew from here on."""
         self._children.pop(name, None)
-
-    def names_of(self, child: Entry) -> list[str]:
-        """Return the names under which *child* was looked up here."""
-        return [name for name, known in self._children.items() if known is child]
 
     def detach(self, name: str) -> None:
         """Let *name* be looked up anew; who has the old entry open keeps it."""

@@ -32,7 +32,7 @@ def discard_all(staging: Staging, root: OverlayDirectory) -> StaleNames:
     stale: StaleNames = []
     for entry in list(staging.live):
         if isinstance(entry, OverlayFile) and entry.staged is not None:
-            _detach(entry, stale)
+            _detach_file(entry, (), stale)
         elif isinstance(entry, OverlayDirectory) and entry.row is not None and entry is not root:
             if entry.row.origin == entry.path:
                 entry.row = None
@@ -66,9 +66,9 @@ def discard_path(staging: Staging, path: Path) -> StaleNames:
             _uncover(journal, origin)
     stale: StaleNames = []
     for entry in list(staging.live):
-        assert isinstance(entry, OverlayDirectory | OverlayFile)
-        inner = _path_of(entry)
-        if inner is not None and inner[: len(path)] == path:
+        if isinstance(entry, OverlayFile):
+            _detach_file(entry, path, stale)
+        elif isinstance(entry, OverlayDirectory) and entry.path[: len(path)] == path:
             _detach(entry, stale)
     for blob in dropped.blobs:
         staging.drop_blob(blob)
@@ -150,24 +150,27 @@ def _uncover(journal: Journal, origin: Path) -> None:
         journal.remove(place[0], origin[-1])
 
 
-def _path_of(entry: OverlayDirectory | OverlayFile) -> Path | None:
-    if isinstance(entry, OverlayDirectory):
-        return entry.path
-    if isinstance(entry.directory, OverlayDirectory):
-        return (*entry.directory.path, entry.name)
-    return None
-
-
-def _detach(entry: OverlayDirectory | OverlayFile, stale: StaleNames) -> None:
-    place = entry.parent if isinstance(entry, OverlayDirectory) else entry.directory
-    if entry.is_gone or not isinstance(place, OverlayDirectory):
-        return
-    stale.append((place, entry.name))
-    place.detach(entry.name)
-    if isinstance(entry, OverlayFile):
-        entry.unlinked()
-    else:
+def _detach(entry: OverlayDirectory, stale: StaleNames) -> None:
+    if entry.parent is not None and not entry.is_gone:
+        stale.append((entry.parent, entry.name))
+        entry.parent.leave(entry.name)
         entry.removed()
+
+
+def _detach_file(entry: OverlayFile, path: Path, stale: StaleNames) -> None:
+    """Take the names at and below *path* from a file."""
+    if entry.is_gone:
+        return
+    lost = 0
+    for place, name in list(entry.names):
+        assert isinstance(place, OverlayDirectory)
+        if (*place.path, name)[: len(path)] == path:
+            stale.append((place, name))
+            place.leave(name)
+            entry.lose_name(place, name)
+            lost += 1
+    if lost and not entry.links_left:
+        entry.unlinked()
 
 
 async def _walk(root: OverlayDirectory, path: Path) -> OverlayDirectory | OverlayFile:
@@ -185,9 +188,10 @@ def _copied_file(journal: Journal, row: StagedFile) -> StagedFile:
     if row.ref is not None:
         return replace(row, id=0, blob=None)
     assert row.blob is not None
+    journal.blobs.require_room(row.size)
     blob, descriptor = journal.blobs.copy(row.blob)
     os.close(descriptor)
-    return replace(row, id=0, blob=blob)
+    return replace(row, id=0, blob=blob, is_closed=True)
 
 
 def _files_below(journal: Journal, row_id: int) -> dict[int, StagedFile]:

@@ -3,8 +3,6 @@
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path as FilePath
 from typing import Final
 from weakref import WeakSet, WeakValueDictionary
@@ -29,6 +27,14 @@ class OverlayPlace(Directory):
     @abstractmethod
     def ensure_row(self) -> int:
         """Return the id of the directory's row in the journal, made now if there is none."""
+
+    @abstractmethod
+    def has_staged(self, name: str, file_id: int) -> bool:
+        """Tell whether *name* stands for a staged file."""
+
+    @abstractmethod
+    def leave(self, name: str) -> None:
+        """Look *name* up anew from here on."""
 
     @abstractmethod
     async def lower_entry(self, name: str) -> Entry | None:
@@ -61,7 +67,6 @@ class Staging:
         self.refusal: str | None = None  # why nothing can be written, if that is so
         self._directory = directory
         self._journal: Journal | None = None
-        self._changes_wait: trio.Event | None = None
 
     @property
     def journal(self) -> Journal | None:
@@ -143,21 +148,6 @@ class Staging:
         """Let the bytes of a file be uploaded."""
         self.closed.append(file_id)
         self.something_closed.set()
-
-    async def turn(self) -> None:
-        """Wait as long as changes have to."""
-        while self._changes_wait is not None:
-            await self._changes_wait.wait()
-
-    @contextmanager
-    def changes_wait(self) -> Iterator[None]:
-        """Let all changes wait until the block is done."""
-        waiting = self._changes_wait = trio.Event()
-        try:
-            yield
-        finally:
-            self._changes_wait = None
-            waiting.set()
 
 
 def later_ns(than: int) -> int:
