@@ -45,14 +45,17 @@ class Mounted:
 
 
 @contextlib.contextmanager
-def mounting(location, directory: Path, *arguments, env=None) -> Iterator[Mounted]:
+def mounting(
+    location, directory: Path, *arguments, env=None, start=("-m", "zfuse")
+) -> Iterator[Mounted]:
     """Mount *location* at *directory* with ``zfuse mount``, and unmount it afterwards.
 
-    A traceback in the daemon's log is a failure, whatever the readers saw.
+    A traceback in the daemon's log is a failure, whatever the readers saw. *start* is what
+    Python runs for ``zfuse``.
     """
     directory.mkdir(parents=True, exist_ok=True)
     log = directory.parent / f"{directory.name}.log"
-    command = [sys.executable, "-m", "zfuse", "mount", str(location), str(directory), *arguments]
+    command = [sys.executable, *start, "mount", str(location), str(directory), *arguments]
     with log.open("wb") as out:
         daemon = subprocess.Popen(
             command,
