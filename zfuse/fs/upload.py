@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import trio
 
 from zfuse.errors import CorruptionError, InvalidInputError, JournalError, ZfuseError
-from zfuse.format.chunk_ref import ChunkRef
+from zfuse.format.chunk_ref import ChunkRef, InlineRef
 from zfuse.format.zarr_json import ArrayMetadata, ChunkKeyEncoding
 from zfuse.fs.blobs import journal_errors
 from zfuse.fs.overlay_directory import OverlayDirectory
@@ -80,9 +80,10 @@ class Uploader:
 
         *progress* is called with the bytes of each file that is done.
         """
+        chosen = list(files)
         refs: dict[int, ChunkRef] = {}
-
-        left = iter(files)
+        refs.update(await trio.to_thread.run_sync(self._small, chosen))
+        left = iter(chosen)
 
         async def work() -> None:
             for file in left:  # each takes the next one that nobody took
@@ -97,6 +98,16 @@ class Uploader:
                     nursery.start_soon(work)
         except* ZfuseError as group:
             raise _first(group) from None
+        return refs
+
+    def _small(self, files: Iterable[StagedFile]) -> dict[int, ChunkRef]:
+        """Read the bytes of those that go into a manifest; a thread does all of them at once."""
+        blobs = self._staging.begin().blobs
+        refs: dict[int, ChunkRef] = {}
+        for file in files:
+            if file.ref is None and file.blob and is_inline(self._repository, file.size):
+                refs[file.id] = InlineRef(_of_size(blobs.read(file.blob), file))
+                self.stored += 1
         return refs
 
     async def _store(self, file: StagedFile) -> ChunkRef:
@@ -119,11 +130,10 @@ class Uploader:
                 with journal_errors("a staged file is gone from the journal"):
                     size = path.stat().st_size
                 if size != file.size:
-                    raise JournalError(f"a staged file has {size} bytes, not {file.size}")
+                    raise _damaged(file, size)
                 ref = await store_chunk_file(self._repository, path, size)
             self.stored += 1
-            if not is_inline(self._repository, file.size):
-                self._note(file, blob, ref)
+            self._note(file, blob, ref)
         finally:
             del self._running[blob]
             self._staging.uploading.discard(blob)
@@ -213,6 +223,16 @@ class _Share:
 
     async def __aexit__(self, *_: object) -> None:
         self._room.give(self._size)
+
+
+def _of_size(data: bytes, file: StagedFile) -> bytes:
+    if len(data) != file.size:
+        raise _damaged(file, len(data))
+    return data
+
+
+def _damaged(file: StagedFile, size: int) -> JournalError:
+    return JournalError(f"a staged file has {size} bytes, not {file.size}; write it anew")
 
 
 def _parsed(data: bytes, spec_version: int) -> _Parsed:
