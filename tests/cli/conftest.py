@@ -1,44 +1,16 @@
 """The command line as a person has it: a process of its own, and a home of its own."""
 
-import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.cli.outcome import Outcome
 from tests.mount.mounting import mounting
 
 QUICKSTART = Path(__file__).parents[2] / "scripts" / "quickstart.py"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command answered."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        """The one object that --json printed."""
-        (line,) = self.out.splitlines()
-        return json.loads(line)
-
-    @property
-    def json_lines(self):
-        return [json.loads(line) for line in self.out.splitlines()]
-
-    def fails(self, status, *words):
-        """Assert that it failed with one line on stderr that has all *words*."""
-        assert self.status == status, self.err
-        assert self.err.startswith("zfuse: ")
-        assert len(self.err.splitlines()) == 1
-        for word in words:
-            assert word in self.err
 
 
 @pytest.fixture

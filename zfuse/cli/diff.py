@@ -38,7 +38,7 @@ def command(*, arguments: tuple[str, ...], as_json: bool, **flags: Any) -> None:
     if as_json:
         output.print_json(told)
         return
-    print_changes(told)
+    print_changes(told, nothing="no differences")
     for each in told["metadata"]:
         print(f"  {output.plain(each['path'])}:")
         output.print_table([_member(row) for row in each["differences"]])

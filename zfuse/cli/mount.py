@@ -42,6 +42,11 @@ def command(*, daemon: bool, as_json: bool, **flags: Any) -> int:  # noqa: ANN40
     def announce(facts: Mapping[str, Any]) -> None:
         if as_json:
             output.print_json(facts)
+        for branch in () if as_json else facts["recovered"]:
+            print(
+                f"branch {output.plain(branch)} has changes of an earlier mount;"
+                f" see zfuse status {output.plain(facts['mountpoint'])}"
+            )
 
     def work(reporter: Reporter | None) -> int:
         serving = importlib.import_module("zfuse.cli.serving")

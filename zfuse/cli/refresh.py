@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from zfuse.cli import output
+from zfuse.cli.sessions import explained
 from zfuse.daemon.control import call
 from zfuse.errors import BusyError
 
@@ -28,12 +29,13 @@ def command(*, path: str | None, wait: bool, timeout: float | None, as_json: boo
     something is new, and ends with exit code 7 if that takes longer than --timeout.
     """
     place, deadline = Path(path or "."), time.monotonic() + (timeout or float("inf"))
-    told = call(place, "refresh")
-    while wait and not any(told.values()):
-        if time.monotonic() >= deadline:
-            raise BusyError(f"nothing moved within {timeout:g} s")
-        time.sleep(min(_EVERY_S, max(deadline - time.monotonic(), 0)))
+    with explained(as_json=as_json):
         told = call(place, "refresh")
+        while wait and not any(told.values()):
+            if time.monotonic() >= deadline:
+                raise BusyError(f"nothing moved within {timeout:g} s")
+            time.sleep(min(_EVERY_S, max(deadline - time.monotonic(), 0)))
+            told = call(place, "refresh")
     if as_json:
         output.print_json(told)
         return

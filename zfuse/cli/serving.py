@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -46,14 +46,15 @@ def serve_mount(
     clear_leftovers(runtime_directory(os.geteuid()))
     _start_logging(settings, mountpoint, reporter)
     notifier = Notifier.from_environment(os.environ, os.getpid())
-    facts = {
+    facts: dict[str, Any] = {
         "repository": settings.repository,
         "mountpoint": str(mountpoint),
         "ref": str(settings.ref) if settings.ref is not None else None,
         "pid": os.getpid(),
     }
 
-    def ready() -> None:
+    def ready(recovered: Sequence[str]) -> None:
+        facts["recovered"] = list(recovered)
         notifier.notify(f"READY=1\nSTATUS=Serving {settings.repository} at {mountpoint}")
         if notifier.watchdog_s is not None:
             trio.lowlevel.spawn_system_task(notifier.keep_alive)

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,12 +11,13 @@ from typing import Any, Final
 from zfuse.cli import output
 from zfuse.daemon.control import ReportedError, call_mount
 from zfuse.daemon.mountinfo import MountPoint, find_mount
-from zfuse.errors import CrossTreeError, InvalidInputError, NotAllowedError
+from zfuse.errors import ConflictError, CrossTreeError, InvalidInputError, NotAllowedError
 from zfuse.fs.names import decode_name
 
 _ASK_S: Final = 10.0
 _SHOWN: Final = 20
 _PATIENCE_S: Final = 600.0
+_CHANGES: Final = ("new", "updated", "deleted", "moved", "copied", "chunks", "invalid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +132,8 @@ def settle_changes(mount: MountPoint, choice: str | None, message: str | None) -
     return left
 
 
-def print_changes(told: Mapping[str, Any]) -> None:
-    """Print the changes of a session, a line each, the most telling first."""
+def print_changes(told: Mapping[str, Any], *, nothing: str) -> None:
+    """Print changes, a line each, the most telling first; *nothing* where there are none."""
     for kind, word in (("new", "new"), ("updated", "updated"), ("deleted", "deleted")):
         _print_some(word, told[kind])
     _print_some("moved", [f"{m['from']} -> {m['to']}" for m in told["moved"]])
@@ -140,6 +142,8 @@ def print_changes(told: Mapping[str, Any]) -> None:
     _print_some("untracked", told["untracked"])
     _print_some("being written", told["open_files"])
     _print_some("invalid", [f"{each['path']}: {each['reason']}" for each in told["invalid"]])
+    if not any(told[kind] for kind in _CHANGES):
+        print(f"  {nothing}")
 
 
 def _chunks(told: Mapping[str, Any]) -> str:
@@ -154,8 +158,28 @@ def _print_some(word: str, items: Sequence[str]) -> None:
     output.print_table(rows)
 
 
-def describe_failure(exc: ReportedError) -> None:
-    """Print what a daemon told of a failure beyond its one line."""
+@contextmanager
+def explained(*, as_json: bool, **facts: Any) -> Iterator[None]:  # noqa: ANN401 - JSON
+    """Tell all that a daemon knows of a failure of the block, beyond the one line of the error.
+
+    As JSON together with *facts*, else a line each on standard error.
+    """
+    try:
+        yield
+    except ReportedError as exc:
+        if as_json:
+            output.print_json({**facts, "error": str(exc), **exc.details})
+        else:
+            _describe_failure(exc)
+        if exc.exit_code != ConflictError.exit_code:
+            raise
+        way = "zfuse sync --new-branch NAME"
+        if exc.details.get("conflicts"):
+            way = "zfuse sync --rebase ours|theirs or --new-branch NAME, or zfuse discard PATH"
+        raise ReportedError(f"{exc}: {way}", exc.exit_code) from exc
+
+
+def _describe_failure(exc: ReportedError) -> None:
     for each in exc.details.get("invalid", ()):
         print(
             f"  invalid: {output.plain(each['path'])}: {output.plain(each['reason'])}",
@@ -169,8 +193,9 @@ def _conflict(told: Mapping[str, Any]) -> str:
     chunks = told["chunks"]
     which = ""
     if chunks:
-        shown = ", ".join("/".join(map(str, coords)) for coords in chunks[:_SHOWN])
-        which = f" chunks {shown}{' ...' if len(chunks) > _SHOWN else ''}"
+        shown = ", ".join("/".join(map(str, coords)) or "()" for coords in chunks[:_SHOWN])
+        left = told["chunk_count"] - min(len(chunks), _SHOWN)
+        which = f", chunks {shown}{f' and {left} more' if left else ''}"
     who = ""
     if told["snapshot"] is not None:
         who = f" (by {told['snapshot']}, {output.utc(told['committed_at_us'])}: {told['message']})"

@@ -53,6 +53,7 @@ def command(*, path: str | None, as_json: bool) -> None:
     for session in status["sessions"]:
         found = ", found again after its mount had ended" if session["recovered"] else ""
         print(f"\nbranch {output.plain(session['branch'])}, since {session['base']}{found}:")
-        if not session["has_changes"]:
-            print("  no changes")
-        print_changes(session)
+        if session["branch_is_gone"]:
+            print("  others deleted the branch: zfuse sync --new-branch NAME, or zfuse discard")
+        nothing = "nothing to commit" if session["has_changes"] else "no changes"
+        print_changes(session, nothing=nothing)

@@ -7,8 +7,7 @@ from typing import Any
 import click
 
 from zfuse.cli import output
-from zfuse.cli.sessions import describe_failure, find_branch
-from zfuse.daemon.control import ReportedError
+from zfuse.cli.sessions import explained, find_branch
 from zfuse.errors import InvalidInputError
 
 
@@ -38,14 +37,9 @@ def command(*, path: str | None, as_json: bool, **flags: Any) -> None:  # noqa: 
     if flags["amend"] and (flags["rebase"] or flags["new_branch"]):
         raise InvalidInputError("--amend goes together with neither --rebase nor --new-branch")
     flags["metadata"] = dict(_pair(text) for text in flags["metadata"])
-    try:
-        told = find_branch(path).call("sync", **flags)
-    except ReportedError as exc:
-        if as_json:
-            output.print_json({"snapshot": None, "error": str(exc), **exc.details})
-        else:
-            describe_failure(exc)
-        raise
+    branch = find_branch(path)
+    with explained(as_json=as_json, snapshot=None):
+        told = branch.call("sync", **flags)
     if as_json:
         output.print_json(told)
         return
@@ -67,6 +61,10 @@ def _pair(text: str) -> tuple[str, Any]:
     if not equals or not name:
         raise InvalidInputError(f"--metadata {text}: write KEY=VALUE")
     try:
-        return name, json.loads(value)
+        return name, json.loads(value, parse_constant=_no_json)
     except ValueError:
         return name, value
+
+
+def _no_json(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from zfuse.cli import output
-from zfuse.cli.sessions import settle_changes
+from zfuse.cli.sessions import explained, settle_changes
 from zfuse.daemon.control import socket_path
 from zfuse.daemon.leftovers import clear_leftovers
 from zfuse.daemon.settings import mount_file
@@ -56,7 +56,8 @@ def command(
     pid = daemon_of(mount)
     kept: list[str] = []
     if pid is not None and not force:
-        kept = settle_changes(mount, changes, message)
+        with explained(as_json=as_json, mountpoint=str(mount.path), daemon_ended=False):
+            kept = settle_changes(mount, changes, message)
     os.chdir("/")  # this process shall not be what keeps the mount busy
     unmount(mount, lazy=force)
     # Detached, the mount lives on for who uses it, and so does its daemon.

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,7 @@ from zfuse.daemon.mountinfo import MountPoint, find_mount
 from zfuse.daemon.report import MountReport, Occupancy
 from zfuse.daemon.sessions import SessionCommands, details_of
 from zfuse.daemon.settings import MountSettings
-from zfuse.errors import InvalidInputError, ReadOnlyError, ZfuseError
+from zfuse.errors import InvalidInputError, JournalError, ReadOnlyError, ZfuseError
 from zfuse.fs.control_directory import ControlDirectory
 from zfuse.fs.entry import Directory
 from zfuse.fs.filesystem import FileSystem
@@ -59,10 +59,14 @@ _CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
 _DEVICES: Final = Path("/sys/class/bdi")
 
 
-def serve(settings: MountSettings, mountpoint: Path, *, ready: Callable[[], None]) -> None:
+Ready = Callable[[Sequence[str]], None]
+
+
+def serve(settings: MountSettings, mountpoint: Path, *, ready: Ready) -> None:
     """Mount what *settings* say at *mountpoint*, and return once it is unmounted.
 
-    *ready* is called when the mount answers. SIGTERM, SIGINT and SIGHUP unmount.
+    *ready* is called when the mount answers, with the branches on which changes of an earlier
+    mount were found. SIGTERM, SIGINT and SIGHUP unmount.
 
     Raises:
         ZfuseError: the repository cannot be opened, or the directory not be mounted at.
@@ -82,7 +86,7 @@ def serve(settings: MountSettings, mountpoint: Path, *, ready: Callable[[], None
         raise _first(deliberate) from group
 
 
-async def _serve(settings: MountSettings, mountpoint: Path, ready: Callable[[], None]) -> None:
+async def _serve(settings: MountSettings, mountpoint: Path, ready: Ready) -> None:
     async with assembled(settings) as parts, trio.open_nursery() as background:
         trees = Trees(parts.repository)
         writable = _writable(settings, trees, background)
@@ -91,12 +95,15 @@ async def _serve(settings: MountSettings, mountpoint: Path, ready: Callable[[], 
         def occupancy() -> Occupancy:
             return Occupancy(file_system.open_handles, file_system.known_inodes)
 
-        report = MountReport(settings, mountpoint, parts, trees, occupancy)
+        report = MountReport(settings, mountpoint, parts, trees, occupancy, writable)
         socket = runtime_directory(os.geteuid()) / f"{os.getpid()}.sock"
         control = ControlDirectory(report.files(), str(socket), report.since_ns)
         file_system = FileSystem(root, control, trees, background, writable)
         operations = FuseOperations(
-            file_system, _ownership(settings), deadline_s=settings.deadline_s
+            file_system,
+            _ownership(settings),
+            deadline_s=settings.deadline_s,
+            room=settings.journal if settings.rw else None,
         )
         with (
             trio.open_signal_receiver(*ENDING_SIGNALS) as signals,
@@ -119,7 +126,7 @@ async def _serve(settings: MountSettings, mountpoint: Path, ready: Callable[[], 
                 loop.start_soon(pyfuse3.main, IDLE_WORKERS, MAX_REQUESTS)
                 await _settle(mount, operations)
                 log.info("%s is mounted at %s", settings.repository, mountpoint)
-                ready()
+                ready([] if writable is None else writable.recovered())
         background.cancel_scope.cancel()
     if writable is not None:
         writable.close()
@@ -139,6 +146,10 @@ def _writable(
     if trees.repository.is_read_only:
         raise ReadOnlyError("the repository is set to read-only; leave out --rw")
     assert settings.journal is not None
+    try:
+        settings.journal.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise JournalError(f"changes can not be kept: {exc}; say where: --journal") from exc
     return WritableBranches(trees, sessions_directory(settings.journal, trees.repository), nursery)
 
 

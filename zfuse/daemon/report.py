@@ -13,6 +13,7 @@ from zfuse.daemon.assemble import Assembled
 from zfuse.daemon.metrics import counter, exposition, gauge, storage_metrics
 from zfuse.daemon.settings import MountSettings
 from zfuse.fs.tree import Trees
+from zfuse.fs.writable import WritableBranches
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class MountReport:
         parts: Assembled,
         trees: Trees,
         occupancy: Callable[[], Occupancy],
+        writable: WritableBranches | None = None,
     ) -> None:
         self.since_ns = time.time_ns()
         self._settings = settings
@@ -41,6 +43,7 @@ class MountReport:
         self._storages = parts.storages
         self._trees = trees
         self._occupancy = occupancy
+        self._writable = writable
 
     def files(self) -> Mapping[str, Callable[[], bytes]]:
         """Return the makers of the control files, by name."""
@@ -69,6 +72,7 @@ class MountReport:
                 for tree in trees
                 for path, reason in tree.not_shown()
             ],
+            "sessions": [] if self._writable is None else self._writable.facts(),
         }
 
     def config(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What the command line asks of the sessions of a mount."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from zfuse.daemon.control import Command, LongCommand, Tell
 from zfuse.errors import InvalidInputError, NotFoundError, ZfuseError
@@ -25,6 +25,10 @@ POLICIES: Mapping[str | None, ConflictPolicy] = {
     "ours": ConflictPolicy(ChunkChoice.OURS),
     "theirs": ConflictPolicy(ChunkChoice.THEIRS),
 }
+
+
+MOST_TOLD: Final = 10_000
+"""Chunks of one conflict that are told; all of them could be more than an answer may hold."""
 
 
 class SessionCommands:
@@ -69,9 +73,18 @@ class SessionCommands:
             policy=POLICIES[arguments.get("rebase")],
             new_branch=arguments.get("new_branch"),
         )
-        outcome = await session.sync(
-            request, lambda done, whole: tell({"bytes": done, "of_bytes": whole})
-        )
+        try:
+            outcome = await session.sync(
+                request, lambda done, whole: tell({"bytes": done, "of_bytes": whole})
+            )
+        except NotFoundError as exc:
+            await session.tree.repository.refresh()
+            if session.branch in session.tree.repository.branches:
+                raise
+            raise NotFoundError(
+                f"others deleted the branch {session.branch!r}; keep the changes on another:"
+                " zfuse sync --new-branch NAME"
+            ) from exc
         await self._tell_kernel(outcome.stale)
         return await _outcome(session, outcome)
 
@@ -81,7 +94,7 @@ class SessionCommands:
         if isinstance(arguments.get("branch"), str):
             sessions = [await self._session(arguments)]
         told = [
-            {**_session_facts(session), **await _changes(session, None)}
+            {**session.facts(), **await _changes(session, None)}
             for session in sessions
             if session.has_changes or len(sessions) == 1
         ]
@@ -93,7 +106,7 @@ class SessionCommands:
         plan = await session.plan()
         view = await session.tree.view()
         return {
-            **_session_facts(session),
+            **session.facts(),
             **await _changes(session, plan),
             "metadata": node_differences(plan.changes, view),
         }
@@ -138,7 +151,8 @@ def _obstacle(obstacle: Obstacle) -> dict[str, Any]:
     return {
         "kind": conflict.kind.name.lower(),
         "path": conflict.path,
-        "chunks": None if conflict.chunks is None else conflict.chunks[:100].tolist(),
+        "chunks": None if conflict.chunks is None else conflict.chunks[:MOST_TOLD].tolist(),
+        "chunk_count": None if conflict.chunks is None else len(conflict.chunks),
         "snapshot": None if by is None else str(by.id),
         "message": None if by is None else by.message,
         "committed_at_us": None if by is None else by.flushed_at,
@@ -152,15 +166,6 @@ async def _outcome(session: BranchSession, outcome: SyncOutcome) -> Mapping[str,
         "chunks_stored": outcome.chunks_stored,
         **outcome.summary,
         "changes_left": session.has_changes,
-    }
-
-
-def _session_facts(session: BranchSession) -> dict[str, Any]:
-    return {
-        "branch": session.branch,
-        "base": str(session.tree.snapshot_id),
-        "recovered": session.recovered,
-        "has_changes": session.has_changes,
     }
 
 

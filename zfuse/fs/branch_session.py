@@ -161,7 +161,9 @@ class BranchSession(KeptSession):
             await session.branch_off(name)
         except AlreadyExistsError:
             await self.tree.repository.refresh()
-            if self.tree.repository.branches.get(name) != session.base.id:
+            tip = self.tree.repository.branches.get(name)
+            is_own = self.staging.begin().fact("onto") == name != self.branch
+            if tip != session.base.id or not is_own:
                 raise
             session.branch = name
 

@@ -3,7 +3,7 @@
 import logging
 import time
 from pathlib import Path as FilePath
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -46,6 +46,17 @@ class KeptSession:
         """Whether anything differs from the base."""
         journal = self.staging.journal
         return journal is not None and not journal.is_empty
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known of the session without asking for its changes."""
+        return {
+            "branch": self.branch,
+            "base": str(self.tree.snapshot_id),
+            "recovered": self.recovered and self.has_changes,
+            "has_changes": self.has_changes,
+            "branch_is_gone": self.branch not in self.tree.repository.branches,
+            "refusal": self.staging.refusal,
+        }
 
     # --- the root ------------------------------------------------------------------------------
 

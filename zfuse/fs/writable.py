@@ -4,6 +4,7 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path as FilePath
+from typing import Any
 
 import trio
 
@@ -62,6 +63,14 @@ class WritableBranches:
     def open_sessions(self) -> list[BranchSession]:
         """Return the sessions that somebody looked at, those without changes too."""
         return list(self._sessions.values())
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Return what is known of each open session without asking for its changes."""
+        return [session.facts() for session in self._sessions.values()]
+
+    def recovered(self) -> list[str]:
+        """Return the branches on which changes of an earlier mount were found."""
+        return [branch for branch, session in self._sessions.items() if session.recovered]
 
     def kept(self) -> list[str]:
         """Return the branches of which there are sessions on this machine."""
