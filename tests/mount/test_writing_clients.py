@@ -5,6 +5,7 @@ stage ``zfuse sync`` commits, and then the official library and the mount must b
 plain directory has, key by key and byte by byte.
 """
 
+import errno
 import gzip
 import shutil
 import subprocess
@@ -22,9 +23,10 @@ from zarr.storage import LocalStore
 
 from tests.compat.documents import get_all
 from tests.compat.hierarchy import quiet, write_arrays, write_xarray
-from tests.compat.place import Place, local_place
+from tests.compat.place import Place, local_place, s3_place
 from tests.mount.mounting import Mounted, mounting
-from tests.mount.writing_clients import LIBRARIES, SPEC_2_ONLY
+from tests.mount.writing_clients import SPEC_2_ONLY, ZARR
+from tests.mount.writing_libraries import OTHERS
 from tests.mount.writing_tools import TOOLS, is_metadata, keys_of
 
 pytestmark = [
@@ -35,18 +37,11 @@ pytestmark = [
 ]
 
 CROWD = ("zarr_resizes", "zarr_over_obstore", "xarray_appends", "tensorstore_writes", "rsync_a")
+LIBRARIES = ZARR | OTHERS
 ONE_COMMIT_TOOLS = ("cp_a", "edited", "moved", "removed")
+ON_S3 = ("zarr_overwrites", "xarray_appends", "tensorstore_writes", "moved")
 EXTRA = ("crowd", "one-commit")
 SYNC_S = 60
-
-BROKEN = {
-    "zarr_over_obstore": "a zarr.json removed and made anew as another kind of node is refused",
-    "hard_links": "names that were links of one file before a sync are stale after it",
-}
-WRITERS = [
-    pytest.param(name, marks=[pytest.mark.xfail(reason=BROKEN[name])] if name in BROKEN else [])
-    for name in (*LIBRARIES, *TOOLS)
-]
 
 KEPT = {
     "dt": {"i4", "i8", "u4", "u8", "f4", "f8", "string"},
@@ -157,7 +152,7 @@ def assert_same_node(store: zarr.abc.store.Store, plain: Path, path: str) -> Non
         np.testing.assert_array_equal(np.asarray(found[...]), np.asarray(expected[...]))
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", [*LIBRARIES, *TOOLS])
 def test_what_a_client_writes_is_committed(name, spec, branches, stages, tmp_path):
     if spec == 1 and name in SPEC_2_ONLY:
         pytest.skip(reason="Icechunk's spec 1 has no place for grids of unequal chunks")
@@ -203,3 +198,46 @@ def test_writers_at_the_same_time(branches, stages, tmp_path):
     branches.sync("crowd")
     assert_equal(branches, "crowd", plain)
     assert_equal_values(branches, "crowd", plain)
+
+
+def test_writers_on_s3(s3_server, stages, tmp_path):
+    """Where chunks are uploaded in the background, and commits are conditional requests."""
+    account = {"key": s3_server.access_key, "secret": s3_server.secret_key}
+    bucket = s3_server.make_bucket()
+    place = s3_place(tmp_path, endpoint=s3_server.endpoint, bucket=bucket, prefix="a/b", **account)
+    repository = icechunk.Repository.create(place.storage)
+    for name in ON_S3:
+        repository.create_branch(name, repository.lookup_branch("main"))
+    options = ("--rw", "--journal", str(tmp_path / "journal"), "--force-path-style")
+    env = s3_server.environment()
+    with mounting(place.url, tmp_path / "mount", *options, env=env) as mounted:
+        branches = Branches(place, mounted, by_command=False)
+        for name in ON_S3:
+            plain = tmp_path / "plain" / name
+            plain.mkdir(parents=True)
+            for _ in zip(stages(name, plain), stages(name, branches.root(name)), strict=True):
+                branches.sync(name)
+                assert_equal(branches, name, plain)
+
+
+def test_writers_where_one_branch_is_mounted(stages, tmp_path):
+    """Mode "w" cannot take the mount point away; what it emptied comes back with discard."""
+    place = local_place(tmp_path)
+    repository = icechunk.Repository.create(place.storage)
+    plain = tmp_path / "plain"
+    options = ("--rw", "--journal", str(tmp_path / "journal"), "--branch", "main")
+    with mounting(place.url, tmp_path / "mount", *options) as mounted:
+        for root in (plain, mounted.path):
+            for name in ON_S3:
+                (root / name).mkdir(parents=True)
+                assert sum(1 for _ in stages(name, root / name)) > 0
+        mounted.call("sync", message="all")
+        expected = {str(key): (plain / key).read_bytes() for key in keys_of(plain)}
+        assert get_all(repository.readonly_session("main").store) == expected
+        with pytest.raises(OSError, match="busy") as caught:
+            zarr.open_group(mounted.path, mode="w")
+        assert caught.value.errno == errno.EBUSY
+        assert keys_of(mounted.path) == []
+        command = [sys.executable, "-m", "zfuse", "discard", str(mounted.path)]
+        subprocess.run(command, check=True, timeout=SYNC_S)
+        assert {str(k): (mounted.path / k).read_bytes() for k in keys_of(mounted.path)} == expected
