@@ -19,7 +19,7 @@ from zfuse.fs.overlay_file import OverlayFile
 from zfuse.fs.plan import Problem, SessionRows
 from zfuse.fs.plan_changes import Plan
 from zfuse.fs.plan_summary import summary
-from zfuse.fs.session_edits import StaleNames, copy, discard_all, discard_path
+from zfuse.fs.session_edits import StaleNames, copy, discard_all, discard_paths
 from zfuse.fs.staged import Path, RowKind
 from zfuse.fs.tree import Tree
 from zfuse.fs.upload import Uploader
@@ -294,6 +294,7 @@ class BranchSession(KeptSession):
 
         Raises:
             NotFoundError: nothing changed at one of the paths.
+            NotAllowedError: what was moved there can not go back.
             OutcomeUnknownError: a commit may still land; the next sync finds out.
         """
         async with self._working:
@@ -302,7 +303,7 @@ class BranchSession(KeptSession):
                 return []
             async with self.staging.naming:
                 if paths is not None and () not in paths:
-                    return [name for path in paths for name in discard_path(self.staging, path)]
+                    return discard_paths(self.staging, paths)
                 root = self.root or OverlayDirectory(self.staging, None, "", None)
                 stale = discard_all(self.staging, root)
                 self.root = root

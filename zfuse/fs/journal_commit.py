@@ -7,6 +7,9 @@ from zfuse.format.ids import SnapshotId
 from zfuse.fs.journal import ROOT_ROW, Journal
 from zfuse.fs.staged import Path, RowKind, path_from_bytes, path_to_bytes
 
+_UNNAMED: Final = (
+    " WHERE NOT EXISTS (SELECT 1 FROM entry WHERE entry.child = file.id AND entry.kind = ?)"
+)
 _LINKED: Final = "SELECT child FROM entry WHERE kind = ? GROUP BY child HAVING count(*) > 1"
 
 
@@ -37,12 +40,9 @@ def complete_commit(journal: Journal, base: SnapshotId, cut: int) -> Completed:
         files = _drop_entries(journal, cut)
         journal.run("DELETE FROM entry WHERE kind = ? AND seq <= ?", int(RowKind.WHITEOUT), cut)
         journal.run("UPDATE directory SET origin = pending, pending = NULL")
-        dropped = _drop_plain_directories(journal, cut, kept_empty)
-        gone = [row for row in files if not journal.links(row)]
-        blobs: list[str] = []
-        for file_id in gone:
-            blobs += [b for (b,) in journal.run("SELECT blob FROM file WHERE id = ?", file_id) if b]
-            journal.drop_file(file_id)
+        dropped = drop_plain_directories(journal, cut, kept_empty)
+        gone = journal.run("SELECT id, blob FROM file" + _UNNAMED, int(RowKind.FILE))
+        journal.run("DELETE FROM file" + _UNNAMED, int(RowKind.FILE))
         journal.run("DELETE FROM excluded")
         journal.set_facts(base=str(base), pending=None, cut=cut, seq=journal.seq)
     origins = {
@@ -50,7 +50,11 @@ def complete_commit(journal: Journal, base: SnapshotId, cut: int) -> Completed:
         for row_id, origin in journal.run("SELECT id, origin FROM directory")
     }
     return Completed(
-        frozenset(dropped), frozenset(gone), frozenset(linked.intersection(files)), origins, blobs
+        frozenset(dropped),
+        frozenset(file_id for file_id, _ in gone),
+        frozenset(linked.intersection(files)),
+        origins,
+        [blob for _, blob in gone if blob is not None],
     )
 
 
@@ -85,8 +89,11 @@ def _empty_directories(journal: Journal, cut: int) -> set[int]:
     return {row_id for (row_id,) in journal.run("SELECT id FROM directory")} - held
 
 
-def _drop_plain_directories(journal: Journal, cut: int, kept: set[int]) -> list[int]:
-    """Drop the rows of directories that are as the base has them; return which."""
+def drop_plain_directories(journal: Journal, cut: int, kept: set[int]) -> list[int]:
+    """Drop the rows of directories that are as the base has them; return which.
+
+    Those that changed after *cut*, and those in *kept*, stay.
+    """
     origins = dict(journal.run("SELECT id, origin FROM directory"))
     children: dict[int, int] = dict(
         journal.run("SELECT parent, count(*) FROM entry GROUP BY parent")

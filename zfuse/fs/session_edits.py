@@ -5,16 +5,18 @@ Whoever calls holds the names of the branch still.
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import trio
 
-from zfuse.errors import AlreadyExistsError, NotFoundError
-from zfuse.fs.entry import Directory
+from zfuse.errors import AlreadyExistsError, NotAllowedError, NotFoundError
+from zfuse.fs.entry import Directory, Entry
 from zfuse.fs.journal import ROOT_ROW, Journal
+from zfuse.fs.journal_commit import drop_plain_directories
 from zfuse.fs.overlay_directory import OverlayDirectory
 from zfuse.fs.overlay_file import OverlayFile
-from zfuse.fs.staged import EntryRow, Path, RowKind, StagedFile
+from zfuse.fs.staged import EntryRow, Path, RowKind, StagedFile, path_to_bytes
 from zfuse.fs.staging import Staging
 
 StaleNames = list[tuple[Directory, str]]
@@ -45,34 +47,57 @@ def discard_all(staging: Staging, root: OverlayDirectory) -> StaleNames:
     return stale
 
 
-def discard_path(staging: Staging, path: Path) -> StaleNames:
-    """Forget all changes at and below *path*; return the names that mean something else now.
+def discard_paths(staging: Staging, paths: Sequence[Path]) -> StaleNames:
+    """Forget all changes at and below *paths*; return the names that mean something else now.
 
     What was moved there goes back to where it was.
 
     Raises:
-        NotFoundError: nothing changed there.
+        NotFoundError: nothing changed at one of them.
+        NotAllowedError: something can not go back, as its place is taken or gone.
     """
     journal = staging.begin()
     dropped = _Dropped()
     with journal.change():
-        place = _find(journal, path)
-        if place is None:
-            raise NotFoundError(
-                f"nothing changed at /{'/'.join(path)}; zfuse status tells what did"
-            )
-        _drop(journal, place, path[-1], dropped)
-        for origin in dropped.origins:
-            _uncover(journal, origin)
+        paths = _outermost(paths)
+        for path in paths:
+            _drop(journal, _find(journal, path), path, dropped)
+        for origin, path in sorted(dropped.origins):
+            if not _uncover(journal, origin):
+                raise NotAllowedError(
+                    f"/{'/'.join(path)} can not go back to /{'/'.join(origin)}, whose place is"
+                    " taken or gone; discard that as well, in the same command"
+                )
+        plain = frozenset(drop_plain_directories(journal, journal.seq, set()))
     stale: StaleNames = []
     for entry in list(staging.live):
-        if isinstance(entry, OverlayFile):
-            _detach_file(entry, path, stale)
-        elif isinstance(entry, OverlayDirectory) and entry.path[: len(path)] == path:
-            _detach(entry, stale)
+        _discarded(entry, paths, plain, stale)
     for blob in dropped.blobs:
         staging.drop_blob(blob)
     return stale
+
+
+def _outermost(paths: Sequence[Path]) -> list[Path]:
+    """Return the paths that are not at or below others."""
+    found: list[Path] = []
+    for path in sorted(paths):
+        if not found or path[: len(found[-1])] != found[-1]:
+            found.append(path)
+    return found
+
+
+def _discarded(
+    entry: Entry, paths: Sequence[Path], plain: frozenset[int], stale: StaleNames
+) -> None:
+    """Let an entry that is in use take note of what was discarded."""
+    if isinstance(entry, OverlayFile):
+        for path in paths:
+            _detach_file(entry, path, stale)
+    elif isinstance(entry, OverlayDirectory):
+        if any(entry.path[: len(path)] == path for path in paths):
+            _detach(entry, stale)
+        elif entry.row is not None and entry.row.id in plain:
+            entry.row = None
 
 
 async def copy(staging: Staging, root: OverlayDirectory, source: Path, target: Path) -> None:
@@ -110,31 +135,41 @@ async def copy(staging: Staging, root: OverlayDirectory, source: Path, target: P
 
 @dataclass(slots=True)
 class _Dropped:
+    """What is not staged any more; ``origins`` come with the path that showed them."""
+
     blobs: list[str] = field(default_factory=list)
-    origins: list[Path] = field(default_factory=list)
+    origins: list[tuple[Path, Path]] = field(default_factory=list)
 
 
-def _find(journal: Journal, path: Path) -> tuple[int, EntryRow] | None:
-    """Return the row of the directory that *path* is in, and what the path stands for."""
+def _find(journal: Journal, path: Path) -> tuple[int, EntryRow]:
+    """Return the row of the directory that *path* is in, and what the path stands for.
+
+    Raises:
+        NotFoundError: nothing changed there.
+    """
     parent = ROOT_ROW
-    for name in path[:-1]:
+    for depth, name in enumerate(path):
         entry = journal.entry(parent, name)
-        if entry is None or entry.kind is not RowKind.DIRECTORY:
-            return None
+        if entry is not None and depth == len(path) - 1:
+            return parent, entry
+        if entry is None:
+            break
+        if entry.kind is RowKind.WHITEOUT:
+            above = "/".join(path[: depth + 1])
+            raise NotFoundError(f"all of /{above} was moved or removed; discard that")
         parent = entry.child
-    entry = journal.entry(parent, path[-1]) if path else None
-    return None if entry is None else (parent, entry)
+    raise NotFoundError(f"nothing changed at /{'/'.join(path)}; zfuse status tells what did")
 
 
-def _drop(journal: Journal, place: tuple[int, EntryRow], name: str, dropped: _Dropped) -> None:
+def _drop(journal: Journal, place: tuple[int, EntryRow], path: Path, dropped: _Dropped) -> None:
     parent, entry = place
-    journal.remove(parent, name)
+    journal.remove(parent, path[-1])
     if entry.kind is RowKind.DIRECTORY:
         row = journal.directory_row(entry.child)
         if row is not None and row.origin is not None:
-            dropped.origins.append(row.origin)
+            dropped.origins.append((row.origin, path))
         for inner, below in journal.entries(entry.child):
-            _drop(journal, (entry.child, below), inner, dropped)
+            _drop(journal, (entry.child, below), (*path, inner), dropped)
         journal.drop_directory(entry.child)
     elif entry.kind is RowKind.FILE and not journal.links(entry.child):
         blob = journal.file_row(entry.child).blob
@@ -143,11 +178,22 @@ def _drop(journal: Journal, place: tuple[int, EntryRow], name: str, dropped: _Dr
         journal.drop_file(entry.child)
 
 
-def _uncover(journal: Journal, origin: Path) -> None:
-    """Let the base show again where a directory was moved from."""
-    place = _find(journal, origin)
-    if place is not None and place[1].kind is RowKind.WHITEOUT:
-        journal.remove(place[0], origin[-1])
+def _uncover(journal: Journal, origin: Path) -> bool:
+    """Let a directory of the base show where the base has it, or at a copy; tell if it does."""
+    for depth in range(len(origin), -1, -1):
+        showing = journal.run(
+            "SELECT id FROM directory WHERE origin = ?", path_to_bytes(origin[:depth])
+        )
+        for (row_id,) in showing:
+            entry = None if depth == len(origin) else journal.entry(row_id, origin[depth])
+            if entry is None:
+                return True
+            if entry.kind is RowKind.WHITEOUT and depth == len(origin) - 1:
+                journal.remove(row_id, origin[depth])
+                return True
+        if showing:
+            return False
+    return False
 
 
 def _detach(entry: OverlayDirectory, stale: StaleNames) -> None:
