@@ -78,8 +78,10 @@ class BranchSession(KeptSession):
         self._is_foreign = False
 
     async def upload_in_background(self) -> None:
-        """Store chunks as they are closed, for ever."""
-        await self._uploader.run()
+        """Store chunks as they are closed, and clear up what is left behind, for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._uploader.run)
+            nursery.start_soon(self.staging.sweep_in_background)
 
     # --- committing ----------------------------------------------------------------------------
 
@@ -225,10 +227,10 @@ class BranchSession(KeptSession):
             staging = self.staging
             staging.stamp += 1
             staging.cut, staging.frozen, self._landed = None, frozenset(), None
+            for place in self._live_directories():
+                _rebase_row(place, completed)
             stale = self._forget(completed)
-            for blob in completed.blobs:
-                staging.drop_blob(blob)
-            staging.clear_blobs()
+        await staging.drop_blobs(completed.blobs)
         if self._is_foreign:
             self._is_foreign = False
             stale += await self.reconcile()
@@ -238,25 +240,30 @@ class BranchSession(KeptSession):
         """Forget what a commit took along; return names that are other files now.
 
         Each name of a linked file is a file of its own in a snapshot. The newest stays what
-        it was.
+        it was. With changes of others in the same snapshot a name may stand for theirs.
         """
-        for place in self._live_directories():
-            if place.row is not None and place.row.id in completed.directories:
-                place.row = None
-            elif place.row is not None:
-                place.row.origin = completed.origins.get(place.row.id)
-                place.row.pending = None
         stale: StaleNames = []
         for file in self._live_files():
             file_id = 0 if file.staged is None else file.staged.id
             if file_id in completed.files:
                 self.staging.files.pop(file_id, None)
                 file.committed()
+                if self._is_foreign:
+                    stale += self._let_go(file)
             elif file.staged is None and not file.is_gone and not self._is_foreign:
                 file.lower = None  # same bytes, but its directory may have moved
             if file_id in completed.linked:
                 stale += file.part()
         return stale
+
+    def _let_go(self, file: OverlayFile) -> StaleNames:
+        """Have the names of a file looked up anew; who has it open reads on what it was."""
+        gone: StaleNames = []
+        for place, name in list(file.names):
+            assert isinstance(place, OverlayDirectory)
+            place.detach(name)
+            gone.append((place, name))
+        return gone
 
     # --- following the branch ------------------------------------------------------------------
 
@@ -343,6 +350,15 @@ class BranchSession(KeptSession):
 
     def _live_files(self) -> list[OverlayFile]:
         return [e for e in self.staging.live if isinstance(e, OverlayFile)]
+
+
+def _rebase_row(place: OverlayDirectory, completed: Completed) -> None:
+    """Give a directory the origin that it has in the snapshot that a commit made."""
+    if place.row is not None and place.row.id in completed.directories:
+        place.row = None
+    elif place.row is not None:
+        place.row.origin = completed.origins.get(place.row.id)
+        place.row.pending = None
 
 
 def _paths(rows: SessionRows) -> dict[int, Path]:

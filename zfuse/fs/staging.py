@@ -1,15 +1,17 @@
 """What the staged directories and files of one branch share."""
 
+import logging
 import time
 from abc import abstractmethod
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path as FilePath
 from typing import Final
 from weakref import WeakSet, WeakValueDictionary
 
 import trio
 
-from zfuse.errors import BusyError, ReadOnlyError
+from zfuse.errors import BusyError, JournalError, ReadOnlyError
 from zfuse.format.ids import SnapshotId
 from zfuse.fs.entry import Directory, Entry
 from zfuse.fs.hierarchy import NodeDirectory
@@ -17,8 +19,13 @@ from zfuse.fs.journal import ROOT_ROW, Journal
 from zfuse.fs.staged import StagedDirectory, StagedFile
 from zfuse.fs.tree import Tree
 
+log = logging.getLogger(__name__)
+
 DIRECTORY_MODE: Final = 0o755
 FILE_MODE: Final = 0o644
+
+_SWEEP_EVERY_S: Final = 0.2
+"""Blobs are removed a few together, as the journal is synced before."""
 
 
 class OverlayPlace(Directory):
@@ -64,6 +71,7 @@ class Staging:
         self.uploading: set[str] = set()
         self.frozen: frozenset[str] = frozenset()
         self._unwanted: set[str] = set()
+        self._something_unwanted = trio.Event()
         self.refusal: str | None = None  # why nothing can be written, if that is so
         self._directory = directory
         self._journal: Journal | None = None
@@ -132,17 +140,44 @@ class Staging:
         return blob in self.uploading or blob in self.frozen
 
     def drop_blob(self, blob: str) -> None:
-        """Remove a blob that no file has any more, at once or when nobody needs it."""
-        if self._is_needed(blob):
-            self._unwanted.add(blob)
-        elif self._journal is not None:
-            self._journal.blobs.remove(blob)
+        """Have a blob that no file has any more removed, soon after nobody needs it."""
+        self._unwanted.add(blob)
+        self._something_unwanted.set()
 
     def clear_blobs(self) -> None:
-        """Remove the blobs that waited for this."""
-        for blob in [blob for blob in self._unwanted if not self._is_needed(blob)]:
-            self._unwanted.discard(blob)
-            self.drop_blob(blob)
+        """Have the blobs removed that waited for this."""
+        self._something_unwanted.set()
+
+    async def drop_blobs(self, blobs: Iterable[str]) -> None:
+        """Do the same with many, and return when those that nobody needs are gone."""
+        self._unwanted.update(blobs)
+        await self._sweep()
+
+    async def sweep_in_background(self) -> None:
+        """Remove blobs that no file has any more, for ever."""
+        while True:
+            await self._something_unwanted.wait()
+            self._something_unwanted = trio.Event()
+            await trio.sleep(_SWEEP_EVERY_S)
+            try:
+                await self._sweep()
+            except (JournalError, OSError) as exc:
+                log.warning("bytes that nobody needs stay in the journal: %s", exc)
+
+    async def _sweep(self) -> None:
+        journal = self._journal
+        blobs = [blob for blob in self._unwanted if not self._is_needed(blob)]
+        if journal is None or not blobs:
+            return
+        self._unwanted.difference_update(blobs)
+
+        def remove() -> None:
+            # In this order: after a loss of power a file must not come back without its bytes.
+            journal.sync()
+            for blob in blobs:
+                journal.blobs.remove(blob)
+
+        await trio.to_thread.run_sync(remove)
 
     def tell_closed(self, file_id: int) -> None:
         """Let the bytes of a file be uploaded."""
