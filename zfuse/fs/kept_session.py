@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import trio
 
-from zfuse.errors import InvalidInputError
+from zfuse.errors import ConflictError, InvalidInputError, MissingObjectError, NotFoundError
 from zfuse.format.chunk_ref import InlineRef
+from zfuse.format.ids import SnapshotId
 from zfuse.fs.journal import ROOT_ROW, Journal, read_rows
 from zfuse.fs.journal_commit import complete_commit
 from zfuse.fs.overlay_directory import OverlayDirectory
@@ -17,7 +18,7 @@ from zfuse.fs.plan import SessionRows, Walk
 from zfuse.fs.plan_changes import Plan, Planner
 from zfuse.fs.staged import StagedFile
 from zfuse.fs.staging import Staging
-from zfuse.fs.tree import Tree
+from zfuse.fs.tree import Tree, Version
 from zfuse.repo.commit import has_landed
 
 log = logging.getLogger(__name__)
@@ -90,9 +91,16 @@ class KeptSession:
 
         Raises:
             BusyError: another mount has it open.
-            MissingObjectError: the snapshot that it changes is gone.
+            ConflictError: the snapshot that it changes is gone.
         """
-        journal = self.staging.begin()
+        journal = self.staging.resume()
+        try:
+            await self._resume(journal)
+        except BaseException:
+            self.staging.close()
+            raise
+
+    async def _resume(self, journal: Journal) -> None:
         pending = journal.pending_commit()
         base = journal.base
         if pending is not None:
@@ -100,14 +108,12 @@ class KeptSession:
             if landed:
                 is_own = pending.branch == self.branch
                 base = pending.snapshot_id if is_own else self.tree.snapshot_id
-                completed = complete_commit(journal, base, pending.cut)
-                for blob in completed.blobs:
-                    journal.blobs.remove(blob)
+                complete_commit(journal, base, pending.cut)
                 log.info("branch %s: commit %s had landed", pending.branch, pending.snapshot_id)
             else:
                 journal.abandon_commit()
         if base is not None and base != self.tree.snapshot_id and self.has_changes:
-            self.tree.move(await self.tree.prepare(base), ())
+            self.tree.move(await self._kept_base(base), ())
         elif base != self.tree.snapshot_id:
             journal.set_facts(base=str(self.tree.snapshot_id))
         self.staging.stamp += 1
@@ -118,7 +124,17 @@ class KeptSession:
         if self.recovered:
             log.info("branch %s: a session with changes was found", self.branch)
 
+    async def _kept_base(self, base: SnapshotId) -> Version:
+        try:
+            return await self.tree.prepare(base)
+        except (MissingObjectError, NotFoundError) as exc:
+            raise ConflictError(
+                f"the snapshot {base}, which the kept changes of {self.tree.ref} began from, is"
+                " gone; zfuse recover saves their files"
+            ) from exc
+
     def _examine_blobs(self, journal: Journal) -> None:
+        journal.sync()  # before bytes go that a row had, which might come back after a power loss
         sizes = journal.blobs.sizes()
         used: set[str] = set()
         for row_id, blob, size, closed in journal.run("SELECT id, blob, size, closed FROM file"):

@@ -85,28 +85,53 @@ class Staging:
         """Return the journal, made now if there is none yet.
 
         Raises:
-            BusyError: another mount changes this branch.
+            BusyError: another mount changes this branch, or has left changes.
             ReadOnlyError: the repository takes no changes.
             JournalError: it can not be made or read.
         """
         if self._journal is None:
-            if self.refusal is not None:
-                raise BusyError(self.refusal)
             if self.tree.repository.is_read_only:
                 raise ReadOnlyError("the repository is set to read-only; see zfuse show")
-            journal = Journal.open(self._directory)
-            if journal.base is None:
-                # The branch is bytes and not text where its name is no UTF-8.
-                with journal.change():
-                    journal.set_facts(
-                        base=str(self.tree.snapshot_id),
-                        branch=self.tree.ref.name,
-                        repository=self.tree.repository.storage.url,
-                    )
-                    if journal.directory_row(ROOT_ROW) is None:
-                        journal.add_directory((), None, DIRECTORY_MODE, time.time_ns())
-            self._journal = journal
+            try:
+                self._start(Journal.open(self._directory))
+            except BusyError as exc:
+                raise BusyError(self.refusal or str(exc)) from exc
+            self.refusal = None
+        assert self._journal is not None
         return self._journal
+
+    def _start(self, journal: Journal) -> None:
+        """Begin a session at the base that shows through."""
+        if not journal.is_empty or journal.pending_commit() is not None:
+            journal.close()
+            raise BusyError(
+                f"another mount left changes of {self.tree.ref} in {self._directory}; unmount this"
+                " one and mount it again to go on with them"
+            )
+        with journal.change():
+            # The branch is bytes and not text where its name is no UTF-8.
+            journal.set_facts(
+                base=str(self.tree.snapshot_id),
+                branch=self.tree.ref.name,
+                repository=self.tree.repository.storage.url,
+            )
+            if journal.directory_row(ROOT_ROW) is None:
+                journal.add_directory((), None, DIRECTORY_MODE, time.time_ns())
+        self._journal = journal
+
+    def resume(self) -> Journal:
+        """Return the journal of a session that was kept, or of a new one.
+
+        Raises:
+            BusyError: another mount changes this branch.
+            JournalError: it can not be read.
+        """
+        assert self._journal is None
+        journal = Journal.open(self._directory)
+        if journal.base is None:
+            self._start(journal)
+        self._journal = journal
+        return journal
 
     def close(self) -> None:
         """Let go of the journal."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from zfuse.errors import BusyError, NotFoundError, ZfuseError
+from zfuse.errors import BusyError, ConflictError, JournalError, NotFoundError, ZfuseError
 from zfuse.format.ids import SnapshotId
 from zfuse.fs.branch_session import BranchSession
 from zfuse.fs.entry import Directory
@@ -98,10 +98,11 @@ class WritableBranches:
         ref = Ref(RefKind.BRANCH, branch)
         tree = await self.trees.get(ref, is_mount_root=is_mount_root)
         session = BranchSession(tree, directory, self._nursery)
-        if (directory / "session.sqlite").exists():
+        # Who mounts one branch for writing is told at once that another mount has it.
+        if is_mount_root or (directory / "session.sqlite").exists():
             try:
                 await session.recover()
-            except BusyError as exc:
+            except (BusyError, ConflictError, JournalError) as exc:
                 if is_mount_root:
                     raise
                 log.warning("branch %s can only be read: %s", branch, exc)
