@@ -14,7 +14,7 @@ from tests.faults.killing import (
 
 pytestmark = [pytest.mark.fuse, pytest.mark.compat]
 
-SHARES = 24
+SHARES = 60
 SAMPLE = 6
 
 
@@ -73,9 +73,9 @@ def test_the_daemon_dies_again_at_some_steps_of_recovering(begin, room, moment):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("share", range(SHARES // 4))
+@pytest.mark.parametrize("share", range(SHARES // 6))
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_the_daemon_dies_again_at_each_step_of_recovering(begin, room, moment, share):
-    lines = distinct(recovery_steps(*begin, room / "all", moment))[share :: SHARES // 4]
+    lines = distinct(recovery_steps(*begin, room / "all", moment))[share :: SHARES // 6]
     for number, line in enumerate(lines):
         assert kill_and_recover(*begin, room / str(number), moment, line), line
