@@ -1,25 +1,27 @@
 """The test suites of zarr-python and xarray pass with their directory on a writable branch."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import icechunk
 import pytest
 import zarr
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import rule, run_state_machine_as_test
+from hypothesis.stateful import run_state_machine_as_test
 from zarr.storage import LocalStore
 from zarr.testing.stateful import ZarrHierarchyStateMachine
 
 from tests.compat.documents import get_all
 from tests.compat.place import local_place
+from tests.mount.hierarchy_machine import CommittedHierarchy
+from tests.mount.mounting import Mounted
 from tests.mount.upstream import run_suite, source_of
 from tests.mount.writing_tools import keys_of
 
 pytestmark = [pytest.mark.compat, pytest.mark.fuse]
 
 LIMIT_S = 230
+LONG = pytest.mark.long
+UNSETTLED = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
 
 ZARR_CLASSES = Path(__file__).with_name("upstream_zarr.py")
 ZARR_SUITES = {
@@ -73,14 +75,19 @@ ZARR_SKIPS = {
 class Branch:
     """The branch ``main`` of a mounted repository."""
 
-    def __init__(self, storage: icechunk.Storage, root: Path) -> None:
+    def __init__(self, storage: icechunk.Storage, mounted: Mounted) -> None:
         self._storage = storage
-        self.root = root
+        self._mounted = mounted
+        self.root = mounted.path / "branch" / "main"
 
     def sync(self) -> None:
-        """Commit it, even if nothing changed."""
-        command = [sys.executable, "-m", "zfuse", "sync", str(self.root), "-m", "x"]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        """Commit it."""
+        self._mounted.call("sync", branch="main", message="x")
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy a node by reference."""
+        paths = {"source": source.split("/"), "target": target.split("/")}
+        self._mounted.call("copy", branch="main", **paths)
 
     def committed(self) -> dict[str, bytes]:
         """Return what the official library finds in it."""
@@ -89,13 +96,11 @@ class Branch:
 
 
 @pytest.fixture
-def branch(tmp_path, mount) -> Branch:
+def branch(tmp_path, mounted) -> Branch:
     place = local_place(tmp_path)
     icechunk.Repository.create(place.storage)
-    return Branch(
-        place.storage,
-        mount(place.url, "--rw", "--journal", str(tmp_path / "journal")) / "branch" / "main",
-    )
+    journal = str(tmp_path / "journal")
+    return Branch(place.storage, mounted(place.url, "--rw", "--journal", journal))
 
 
 @pytest.fixture
@@ -110,54 +115,36 @@ def test_stores_of_zarr(branch, work):
     assert outcome.counts == (77, 0, 0), outcome
 
 
-@pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
-@pytest.mark.parametrize(
-    ("examples", "steps"),
-    [(25, 20), pytest.param(150, 50, marks=pytest.mark.long)],
-)
+def limits(examples: int, steps: int) -> settings:
+    return settings(
+        settings.get_profile("zfuse"),
+        max_examples=examples,
+        stateful_step_count=steps,
+        suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+    )
+
+
+@UNSETTLED
+@pytest.mark.parametrize(("examples", "steps"), [(25, 20), pytest.param(150, 50, marks=LONG)])
 def test_hierarchies_of_zarr(examples, steps, branch):
     """zarr's machine that compares a store with one in memory; its root is that of the branch."""
     store = LocalStore(branch.root)
-    limits = settings(
-        settings.get_profile("zfuse"),
-        max_examples=examples,
-        stateful_step_count=steps,
-        suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
-    )
     with zarr.config.set({"array.rectilinear_chunks": True}):
-        run_state_machine_as_test(lambda: ZarrHierarchyStateMachine(store), settings=limits)
+        run_state_machine_as_test(
+            lambda: ZarrHierarchyStateMachine(store), settings=limits(examples, steps)
+        )
 
 
-class CommittedHierarchy(ZarrHierarchyStateMachine):
-    """The same machine with commits between its steps: all that is there must arrive."""
+@UNSETTLED
+@pytest.mark.parametrize(("examples", "steps"), [(8, 30), pytest.param(50, 50, marks=LONG)])
+def test_hierarchies_of_zarr_between_commits_moves_and_copies(examples, steps, branch):
+    def machine() -> CommittedHierarchy:
+        return CommittedHierarchy(
+            branch.root, sync=branch.sync, copy=branch.copy, committed=branch.committed
+        )
 
-    def __init__(self, branch: Branch) -> None:
-        super().__init__(LocalStore(branch.root))
-        self.branch = branch
-
-    @rule()
-    def commit(self) -> None:
-        """Commit, and compare what is in the repository with the model and the mount."""
-        self.branch.sync()
-        committed = self.branch.committed()
-        assert set(committed) == set(get_all(self.model))
-        assert committed == get_all(self.store)
-
-
-@pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
-@pytest.mark.parametrize(
-    ("examples", "steps"),
-    [(8, 30), pytest.param(50, 50, marks=pytest.mark.long)],
-)
-def test_hierarchies_of_zarr_between_commits(examples, steps, branch):
-    limits = settings(
-        settings.get_profile("zfuse"),
-        max_examples=examples,
-        stateful_step_count=steps,
-        suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
-    )
     with zarr.config.set({"array.rectilinear_chunks": True}):
-        run_state_machine_as_test(lambda: CommittedHierarchy(branch), settings=limits)
+        run_state_machine_as_test(machine, settings=limits(examples, steps))
 
 
 def test_backends_of_xarray(branch, work):
@@ -175,7 +162,7 @@ def test_backends_of_xarray(branch, work):
     assert {key for key in left if key.endswith("zarr.json")} <= set(branch.committed())
 
 
-@pytest.mark.long
+@LONG
 @pytest.mark.parametrize(
     ("cls", "count"),
     [
@@ -193,7 +180,7 @@ def test_all_backends_of_xarray(cls, count, branch, work):
     assert outcome.passed > 0.9 * count, outcome
 
 
-@pytest.mark.long
+@LONG
 @pytest.mark.parametrize("suite", ZARR_SUITES)
 def test_all_of_zarr_that_writes_to_disk(suite, branch, work):
     """From the source distribution, which must be had; Zarr format 3."""
