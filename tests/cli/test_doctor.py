@@ -1,6 +1,6 @@
 import pytest
 
-from tests.cli.conftest import Outcome
+from tests.cli.outcome import Outcome
 
 
 def findings(outcome: Outcome):

@@ -262,7 +262,9 @@ def test_a_conflict_is_solved_on_a_new_branch(command, conflict):
 
 def test_a_new_branch_must_be_new(command, branch):
     branch.write("line/c/0", b"mine")
-    command("sync", branch.path, "-m", "x", "--new-branch", "main").fails(2, "a branch 'main' already")
+    command("sync", branch.path, "-m", "x", "--new-branch", "main").fails(
+        2, "a branch 'main' already"
+    )
     assert (branch.path / "line/c/0").read_bytes() == b"mine"
 
 

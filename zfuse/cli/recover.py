@@ -30,7 +30,7 @@ def command(
     state = state_directory() if journal is None else Path(journal).expanduser().absolute()
     sessions = find_sessions(state)
     if number is None:
-        _list(sessions, as_json=as_json)
+        _list(sessions, state, as_json=as_json)
         return
     if not 1 <= number <= len(sessions):
         raise NotFoundError(f"there is no session {number}; zfuse recover lists them")
@@ -54,14 +54,19 @@ def command(
         print(f"saved {output.count(told['files'], 'file')} to {told['directory']}")
 
 
-def _list(sessions: list[KeptFiles], *, as_json: bool) -> None:
+def _list(sessions: list[KeptFiles], state: Path, *, as_json: bool) -> None:
     rows = []
     for number, session in enumerate(sessions, 1):
         if as_json:
             output.print_json({"number": number, **session.facts()})
             continue
-        state = "in use" if session.is_in_use else "kept"
+        kept = "in use" if session.is_in_use else "kept"
         size = output.human_size(session.nbytes)
         place = f"{session.repository} branch {session.branch}"
-        rows.append((str(number), place, state, output.count(session.files, "file"), size))
+        what = (output.count(session.files, "file"), size)
+        if session.damage is not None:
+            what = ("damaged", session.damage)
+        rows.append((str(number), place, kept, *what))
     output.print_table(rows)
+    if not sessions and not as_json:
+        print(f"there are no sessions in {output.plain(str(state))}")

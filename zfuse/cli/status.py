@@ -53,6 +53,8 @@ def command(*, path: str | None, as_json: bool) -> None:
     for session in status["sessions"]:
         found = ", found again after its mount had ended" if session["recovered"] else ""
         print(f"\nbranch {output.plain(session['branch'])}, since {session['base']}{found}:")
+        if session["refusal"] is not None:
+            print(f"  can only be read: {output.plain(session['refusal'])}")
         if session["branch_is_gone"]:
             print("  others deleted the branch: zfuse sync --new-branch NAME, or zfuse discard")
         nothing = "nothing to commit" if session["has_changes"] else "no changes"

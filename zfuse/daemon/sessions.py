@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from zfuse.daemon.control import Command, LongCommand, Tell
-from zfuse.errors import InvalidInputError, NotFoundError, ZfuseError
+from zfuse.errors import BusyError, InvalidInputError, NotFoundError, ZfuseError
 from zfuse.fs.branch_session import (
     BranchSession,
     InvalidChangesError,
@@ -49,6 +49,13 @@ class SessionCommands:
         """Return the commands that may take long."""
         return {"sync": self.sync, "changes": self.changes, "diff": self.diff}
 
+    async def _writable_session(self, arguments: Mapping[str, Any]) -> BranchSession:
+        """Return the session that a command is to change."""
+        session = await self._session(arguments)
+        if session.staging.refusal is not None:
+            raise BusyError(session.staging.refusal)
+        return session
+
     async def _session(self, arguments: Mapping[str, Any]) -> BranchSession:
         branch = arguments.get("branch")
         if isinstance(branch, str):
@@ -64,7 +71,7 @@ class SessionCommands:
 
     async def sync(self, arguments: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
         """Commit the session of a branch."""
-        session = await self._session(arguments)
+        session = await self._writable_session(arguments)
         request = SyncRequest(
             message=str(arguments.get("message") or ""),
             metadata=arguments.get("metadata") or {},
@@ -96,7 +103,7 @@ class SessionCommands:
         told = [
             {**session.facts(), **await _changes(session, None)}
             for session in sessions
-            if session.has_changes or len(sessions) == 1
+            if session.has_changes or session.staging.refusal or len(sessions) == 1
         ]
         return {"sessions": told}
 
@@ -113,7 +120,7 @@ class SessionCommands:
 
     async def discard(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Take changes back, all or those at and below some paths."""
-        session = await self._session(arguments)
+        session = await self._writable_session(arguments)
         paths = arguments.get("paths")
         had = session.has_changes
         stale = await session.discard(None if paths is None else [tuple(p) for p in paths])
@@ -122,7 +129,7 @@ class SessionCommands:
 
     async def copy(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Copy what is at a path to another, by reference."""
-        session = await self._session(arguments)
+        session = await self._writable_session(arguments)
         source, target = tuple(arguments["source"]), tuple(arguments["target"])
         if not source or not target:
             raise NotFoundError("the root of a branch can not be copied, nor be copied to")

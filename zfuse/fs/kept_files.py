@@ -13,6 +13,7 @@ from typing import Any
 from zfuse.errors import BusyError, JournalError
 from zfuse.fs.blobs import Blobs
 from zfuse.fs.journal import ROOT_ROW, read_facts, read_rows
+from zfuse.fs.names import decode_name
 from zfuse.fs.staged import Path, RowKind, StagedFile
 
 
@@ -20,7 +21,8 @@ from zfuse.fs.staged import Path, RowKind, StagedFile
 class KeptFiles:
     """A session: which branch of which repository, and how much it holds.
 
-    ``nbytes`` are the bytes of its staged files, ``files`` their number.
+    ``nbytes`` are the bytes of its staged files, ``files`` their number. ``damage`` says why
+    nothing of this is known.
     """
 
     directory: FilePath
@@ -30,6 +32,7 @@ class KeptFiles:
     files: int
     nbytes: int
     is_in_use: bool
+    damage: str | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return all that is known, by name."""
@@ -40,6 +43,7 @@ class KeptFiles:
             "files": self.files,
             "bytes": self.nbytes,
             "in_use": self.is_in_use,
+            "damage": self.damage,
             "directory": str(self.directory),
         }
 
@@ -74,11 +78,16 @@ def find_sessions(state: FilePath) -> list[KeptFiles]:
 
 
 def _look(directory: FilePath) -> KeptFiles:
-    with _opened(directory) as database:
-        facts = read_facts(database)
-        files, nbytes = database.execute(
-            "SELECT count(*), coalesce(sum(size), 0) FROM file"
-        ).fetchone()
+    locked = _is_locked(directory / "lock")
+    try:
+        with _opened(directory) as database:
+            facts = read_facts(database)
+            files, nbytes = database.execute(
+                "SELECT count(*), coalesce(sum(size), 0) FROM file"
+            ).fetchone()
+    except JournalError as exc:
+        branch = decode_name(directory.name) or directory.name
+        return KeptFiles(directory, "?", branch, "?", 0, 0, locked, str(exc))
     return KeptFiles(
         directory,
         str(facts.get("repository")),
@@ -86,7 +95,7 @@ def _look(directory: FilePath) -> KeptFiles:
         str(facts.get("base")),
         files,
         nbytes,
-        _is_locked(directory / "lock"),
+        locked,
     )
 
 
