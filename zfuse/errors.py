@@ -15,6 +15,7 @@ read them. A message is one line that says what is wrong and what to do next.
     │   ├── ReadOnlyError
     │   └── ContainerNotAllowedError
     ├── InvalidInputError           say it differently
+    │   ├── NameTooLongError
     │   └── UnsupportedVersionError
     ├── UncommittedChangesError     sync or discard them first
     ├── ConflictError               refresh, then try again
@@ -124,6 +125,13 @@ class InvalidInputError(ZfuseError):
 
     errno = errno.EINVAL
     exit_code = 2
+
+
+class NameTooLongError(InvalidInputError):
+    """A name has more bytes than a directory entry can hold."""
+
+    errno = errno.ENAMETOOLONG
+    log_level = logging.DEBUG
 
 
 class UnsupportedVersionError(InvalidInputError):

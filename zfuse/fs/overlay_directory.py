@@ -19,9 +19,8 @@ from zfuse.errors import (
 )
 from zfuse.fs.entry import Directory, Entry, File
 from zfuse.fs.journal import Journal
-from zfuse.fs.names import NAME_MAX
 from zfuse.fs.overlay_file import OverlayFile
-from zfuse.fs.overlay_view import OverlayView
+from zfuse.fs.overlay_view import OverlayView, require_short
 from zfuse.fs.staged import RowKind, StagedFile
 from zfuse.fs.staging import DIRECTORY_MODE, later_ns
 
@@ -269,8 +268,7 @@ class _Changing:
 
     async def __aenter__(self) -> None:
         staging = self._directory.staging
-        if len(self._name.encode("utf-8", "surrogateescape")) > NAME_MAX:
-            raise InvalidInputError(f"the name {self._name[:40]!r}... is too long")
+        require_short(self._name)
         try:
             staging.naming.acquire_nowait()  # as a rule nobody has it: no turn of the scheduler
         except trio.WouldBlock:

@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Final, Self, assert_never
 from weakref import WeakValueDictionary
 
+from zfuse.errors import NameTooLongError
 from zfuse.fs.entry import Caching, Directory, Entry, File, Listing
 from zfuse.fs.journal import Journal
+from zfuse.fs.names import NAME_MAX
 from zfuse.fs.overlay_file import OverlayFile
 from zfuse.fs.staged import EntryRow, Path, RowKind, StagedDirectory
 from zfuse.fs.staging import DIRECTORY_MODE, OverlayPlace, Staging
@@ -118,6 +120,7 @@ class OverlayView(OverlayPlace):
 
     async def lookup(self, name: str) -> Entry | None:
         """Return the entry called *name*."""
+        require_short(name)
         return await self.child(name)
 
     async def child(self, name: str) -> Self | OverlayFile | None:
@@ -259,6 +262,12 @@ class OverlayView(OverlayPlace):
         if row is not None and self.staging.is_in_commit(row.seq):
             return True
         return await self.lower_entry(name) is not None
+
+
+def require_short(name: str) -> None:
+    """Raise NameTooLongError for a name that Linux would not hold."""
+    if len(name) * 4 > NAME_MAX and len(name.encode("utf-8", "surrogateescape")) > NAME_MAX:
+        raise NameTooLongError(f"the name {name[:40]!r}... is too long")
 
 
 _Staged = Callable[[str], Entry | None]
