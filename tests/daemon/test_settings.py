@@ -154,6 +154,10 @@ def test_writing_takes_a_word():
     settings = mount_settings("r", layer_from_mount_options(["rw,journal=/var/lib/sessions"]))
     assert settings.rw
     assert settings.journal == Path("/var/lib/sessions")
+    # What mount(8) lets through: it makes rw of rw=true, and of no word at all.
+    assert layer_from_mount_options(["writable,_netdev"]) == {"rw": True}
+    for options in ("ro", "ro,writable", "writable,ro"):
+        assert layer_from_mount_options([options]) == {"rw": False}
 
 
 def test_an_unknown_key_is_an_error_with_the_nearest_known_one(toml):
@@ -193,7 +197,7 @@ def test_a_mount_file_names_repository_and_mountpoint(toml, tmp_path):
 
 
 def test_words_of_mount_8_are_ignored():
-    options = "ro,noauto,nofail,_netdev,x-systemd.automount,x-gvfs-show,comment=mine,nosuid"
+    options = "noauto,nofail,_netdev,x-systemd.automount,x-gvfs-show,comment=mine,nosuid"
     assert layer_from_mount_options([options]) == {}
 
 

@@ -103,7 +103,16 @@ def test_mount_8_finds_the_helper(repository, directory, tmp_path):
         mount -t overlay overlay -o lowerdir={sbin}:/usr/sbin /usr/sbin
         mount -t zfuse {repository} {directory} -o allow_other,_netdev
         ls {directory}
+        ! touch {directory}/branch/main/notes
         umount {directory}
+        mount -t zfuse {repository} {directory} -o writable,journal={tmp_path}/state,nofail
+        echo written > {directory}/branch/main/notes
+        cat {directory}/branch/main/notes
+        umount {directory}
+        mount -t zfuse {repository} {directory} -o writable,ro,journal={tmp_path}/state
+        ! touch {directory}/branch/main/notes
+        umount {directory}
+        test -e {tmp_path}/state/sessions/*/main/session.sqlite
     """
     done = subprocess.run(
         ["unshare", "--mount", "bash", "-c", script],
@@ -113,7 +122,8 @@ def test_mount_8_finds_the_helper(repository, directory, tmp_path):
         check=False,
         timeout=60,
     )
-    assert (done.returncode, done.stdout.split()) == (0, ["branch", "snapshot", "tag"]), done.stderr
+    told = [*("branch", "snapshot", "tag"), "written"]
+    assert (done.returncode, done.stdout.split()) == (0, told), done.stderr
 
 
 def test_systemd_takes_the_unit(tmp_path):

@@ -257,16 +257,19 @@ def layer_from_environment(environment: Mapping[str, str]) -> Layer:
 
 
 _MOUNT_WORDS: Final = (
-    {"ro", "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail"}
+    {"defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail"}
     | {"_netdev", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "async"}
     | {"atime", "noatime", "relatime", "norelatime", "strictatime", "diratime", "nodiratime"}
 )
+
+_WRITING: Final = {"writable": True, "ro": False}
 
 
 def layer_from_mount_options(options: Iterable[str]) -> Layer:
     """Read ``-o`` options as mount(8) and fstab write them: ``allow_other,uid=1000``.
 
-    Words that mean something to mount(8) alone are taken and ignored.
+    Words that mean something to mount(8) alone are taken and ignored. As mount(8) says ``rw``
+    wherever nobody says ``ro``, an fstab line asks for it with ``writable``.
 
     Raises:
         InvalidInputError: zfuse does not know an option, or it lacks its value.
@@ -275,6 +278,10 @@ def layer_from_mount_options(options: Iterable[str]) -> Layer:
     for option in ",".join(options).split(","):
         key, equals, value = option.strip().partition("=")
         if not key or key in _MOUNT_WORDS or key.startswith(("x-", "comment")):
+            continue
+        if option.strip() in _WRITING:
+            # Whoever says ro means it, though mount(8) puts it first.
+            layer["rw"] = _WRITING[option.strip()] and layer.get("rw", True)
             continue
         name = _known(key, NAMES, "-o")
         if name == "allow-virtual" and equals:
