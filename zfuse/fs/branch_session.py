@@ -107,12 +107,8 @@ class BranchSession(KeptSession):
                 for place in self._live_directories():
                     if place.row is not None:
                         place.row.pending = paths.get(place.row.id)
-                self.staging.cut = cut
-                self.staging.frozen = frozenset(
-                    file.blob
-                    for i, file in rows.files.items()
-                    if file.blob is not None and i not in rows.open_files
-                )
+                blobs = (file.blob for i, file in rows.files.items() if i not in rows.open_files)
+                self.staging.begin_commit(rows.names, filter(None, blobs))
             try:
                 return await self._commit(request, rows, cut, progress)
             finally:
@@ -207,8 +203,7 @@ class BranchSession(KeptSession):
 
     def _abandon(self) -> None:
         staging = self.staging
-        staging.cut, staging.frozen = None, frozenset()
-        staging.clear_blobs()
+        staging.end_commit()
         if staging.journal is not None:
             staging.journal.abandon_commit()
         for place in self._live_directories():
@@ -226,7 +221,8 @@ class BranchSession(KeptSession):
             self.tree.move(version, ())
             staging = self.staging
             staging.stamp += 1
-            staging.cut, staging.frozen, self._landed = None, frozenset(), None
+            staging.end_commit()
+            self._landed = None
             for place in self._live_directories():
                 _rebase_row(place, completed)
             stale = self._forget(completed)

@@ -383,6 +383,8 @@ class OverlayFile(WrittenFile):
             if is_overtaken:
                 os.close(descriptor)
                 blobs.remove(blob)
+        if is_overtaken:
+            return
         self._close()
         self._descriptor = descriptor
         row.blob, row.ref, row.is_closed = blob, None, False

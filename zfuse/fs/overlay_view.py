@@ -258,8 +258,7 @@ class OverlayView(OverlayPlace):
 
     async def must_hide(self, name: str) -> bool:
         """Tell whether the base, or what a commit under way makes of it, has *name* here."""
-        row = self._row_of(name)
-        if row is not None and self.staging.is_in_commit(row.seq):
+        if self.row is not None and self.staging.is_in_commit(self.row.id, name):
             return True
         return await self.lower_entry(name) is not None
 

@@ -4,7 +4,7 @@ import logging
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Final
 from weakref import WeakSet, WeakValueDictionary
@@ -16,7 +16,7 @@ from zfuse.format.ids import SnapshotId
 from zfuse.fs.entry import Directory, Entry
 from zfuse.fs.hierarchy import NodeDirectory
 from zfuse.fs.journal import ROOT_ROW, Journal
-from zfuse.fs.staged import StagedDirectory, StagedFile
+from zfuse.fs.staged import EntryRow, RowKind, StagedDirectory, StagedFile
 from zfuse.fs.tree import Tree
 
 log = logging.getLogger(__name__)
@@ -66,10 +66,11 @@ class Staging:
         self.files: WeakValueDictionary[int, Entry] = WeakValueDictionary()
         self.live: WeakSet[Entry] = WeakSet()
         self.stamp = 0  # changes when another base shows through
-        self.cut: int | None = None  # what is as old as this may be in a commit that is under way
         # Blobs that must stay as they are: being read for an upload, or part of a commit.
         self.uploading: set[str] = set()
         self.frozen: frozenset[str] = frozenset()
+        self._committing: Mapping[int, Sequence[tuple[str, EntryRow]]] = {}
+        self._names_in_commit: dict[int, frozenset[str]] = {}
         self._unwanted: set[str] = set()
         self._something_unwanted = trio.Event()
         self.refusal: str | None = None  # why nothing can be written, if that is so
@@ -153,9 +154,31 @@ class Staging:
         """Return what the journal has of the root, None while nothing was ever changed."""
         return None if self._journal is None else self._journal.directory_row(ROOT_ROW)
 
-    def is_in_commit(self, seq: int) -> bool:
-        """Tell whether an entry as old as *seq* may be in a commit that is under way."""
-        return self.cut is not None and seq <= self.cut
+    def begin_commit(
+        self, names: Mapping[int, Sequence[tuple[str, EntryRow]]], blobs: Iterable[str]
+    ) -> None:
+        """Note the *names* in each staged directory, and *blobs*, that a commit may have."""
+        self._committing, self.frozen = names, frozenset(blobs)
+
+    def end_commit(self) -> None:
+        """Note that no commit is under way any more."""
+        self._committing, self.frozen = {}, frozenset()
+        self._names_in_commit.clear()
+        self.clear_blobs()
+
+    def is_in_commit(self, directory: int, name: str) -> bool:
+        """Tell whether a commit that is under way may have *name* in a staged directory.
+
+        Whatever became of the name since: it will be in the base then.
+        """
+        if directory not in self._committing:
+            return False
+        if directory not in self._names_in_commit:
+            rows = self._committing[directory]
+            self._names_in_commit[directory] = frozenset(
+                name for name, row in rows if row.kind is not RowKind.WHITEOUT
+            )
+        return name in self._names_in_commit[directory]
 
     def is_frozen(self, row: StagedFile) -> bool:
         """Tell whether the blob of a file must not change, as it is uploaded or was."""
