@@ -197,7 +197,10 @@ class Walk:
 
     def _directory(self, here: _Here) -> list[_Here]:
         entries = dict(self._rows.names.get(here.row_id, ()))
-        owner = self._node(here, entries.pop(METADATA_NAME, None)) or here.owner
+        metadata = entries.get(METADATA_NAME)
+        if metadata is not None and metadata.kind is not RowKind.DIRECTORY:
+            del entries[METADATA_NAME]
+        owner = self._node(here, metadata) or here.owner
         below: list[_Here] = []
         for name, entry in entries.items():
             place = None if here.place is None else here.place.child(name)
