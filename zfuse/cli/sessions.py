@@ -11,7 +11,7 @@ from typing import Any, Final
 from zfuse.cli import output
 from zfuse.daemon.control import ReportedError, call_mount
 from zfuse.daemon.mountinfo import MountPoint, find_mount
-from zfuse.errors import ConflictError, CrossTreeError, InvalidInputError, NotAllowedError
+from zfuse.errors import CrossTreeError, InvalidInputError, NotAllowedError
 from zfuse.fs.names import decode_name
 
 _ASK_S: Final = 10.0
@@ -171,7 +171,7 @@ def explained(*, as_json: bool, **facts: Any) -> Iterator[None]:  # noqa: ANN401
             output.print_json({**facts, "error": str(exc), **exc.details})
         else:
             _describe_failure(exc)
-        if exc.exit_code != ConflictError.exit_code:
+        if "commit to a new branch" not in str(exc):
             raise
         way = "zfuse sync --new-branch NAME"
         if exc.details.get("conflicts"):

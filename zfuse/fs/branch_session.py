@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import trio
 
-from zfuse.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from zfuse.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
 from zfuse.format.chunk_ref import InlineRef
 from zfuse.format.ids import SnapshotId
 from zfuse.format.snapshot import Snapshot
@@ -17,7 +17,7 @@ from zfuse.fs.kept_session import KeptSession
 from zfuse.fs.overlay_directory import OverlayDirectory
 from zfuse.fs.overlay_file import OverlayFile
 from zfuse.fs.plan import Problem, SessionRows
-from zfuse.fs.plan_changes import Plan
+from zfuse.fs.plan_changes import Plan, taken_along
 from zfuse.fs.plan_summary import summary
 from zfuse.fs.session_edits import StaleNames, copy, discard_all, discard_paths
 from zfuse.fs.staged import Path, RowKind
@@ -267,7 +267,7 @@ class BranchSession(KeptSession):
         """Let the branch show the snapshot *target* that others brought, with all changes.
 
         Raises:
-            BranchConflictError: others changed the same things; everything stays as it is.
+            ConflictError: others changed the same things; everything stays as it is.
         """
         async with self._working:
             await self._finish()
@@ -290,6 +290,13 @@ class BranchSession(KeptSession):
         base = (await self.tree.view()).snapshot
         session = Session(self.tree.repository, self.branch, base, plan.changes)
         await session.rebase(DETECT)
+        view = await self.tree.repository.assets.fetch_hierarchy(session.base.id)
+        taken = taken_along(await self.plan(view), session.tree.changes, view)
+        if taken:
+            raise ConflictError(
+                f"others added {', '.join(taken[:_SHOWN])} below what was removed here; after a"
+                " refresh it would be removed, too: zfuse sync first, which leaves it"
+            )
         return session.base.id
 
     async def discard(self, paths: Sequence[Path] | None = None) -> StaleNames:

@@ -20,6 +20,7 @@ from zfuse.fs.staged import StagedFile
 from zfuse.fs.staging import Staging
 from zfuse.fs.tree import Tree, Version
 from zfuse.repo.commit import has_landed
+from zfuse.repo.view import HierarchyView
 
 log = logging.getLogger(__name__)
 
@@ -151,14 +152,14 @@ class KeptSession:
 
     # --- looking -------------------------------------------------------------------------------
 
-    async def plan(self) -> Plan:
-        """Return what a commit would do now."""
+    async def plan(self, view: HierarchyView | None = None) -> Plan:
+        """Return what a commit would do now, on the base or on another *view*."""
         journal = self.staging.journal
         if journal is None:
-            return await self.plan_of(_NO_ROWS)
+            return await self.plan_of(_NO_ROWS, view)
         async with self.staging.naming:
             rows, _ = await self.rows(journal)
-        return await self.plan_of(rows)
+        return await self.plan_of(rows, view)
 
     async def rows(self, journal: Journal) -> tuple[SessionRows, int]:
         """Return the rows of this moment, and how new the newest of them is."""
@@ -189,10 +190,10 @@ class KeptSession:
             cut,
         )
 
-    async def plan_of(self, rows: SessionRows) -> Plan:
-        """Return what a commit of *rows* would do."""
+    async def plan_of(self, rows: SessionRows, view: HierarchyView | None = None) -> Plan:
+        """Return what a commit of *rows* would do, on the base or on another *view*."""
         repository = self.tree.repository
-        view = await self.tree.view()
+        view = view or await self.tree.view()
         planner = Planner(repository.assets, view)
         root = rows.directories.get(ROOT_ROW)
         walk = Walk(rows, view, repository.state.spec_version, self._read)

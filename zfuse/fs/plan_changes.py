@@ -17,6 +17,7 @@ from zfuse.fs.staged import StagedFile
 from zfuse.repo.array_columns import array_columns
 from zfuse.repo.asset_manager import AssetManager
 from zfuse.repo.change_set import ChangeSet, DeletedNode
+from zfuse.repo.chunk_changes import ChunkChanges
 from zfuse.repo.chunks import ChunkIndex
 from zfuse.repo.documents import chunk_fault, document_of
 from zfuse.repo.new_ids import new_id
@@ -217,6 +218,25 @@ def _renamed(coords: tuple[int, ...], ref: ChunkRef, moved: MovedChunks) -> Stag
         return Problem(path, "it was a chunk and is one of no array here; move it or remove it")
     fault = chunk_fault(owner.shape, there, ref.size)
     return StagedChunk(there, None, ref) if fault is None else Problem(path, fault)
+
+
+def taken_along(plan: Plan, wanted: ChangeSet, view: HierarchyView) -> list[str]:
+    """Return the paths of nodes of *view* of which *plan* would delete more than was *wanted*.
+
+    A session hides names, whatever is below them: what others added there is not meant.
+    """
+    changes = plan.changes
+    more = changes.deleted.keys() - wanted.deleted.keys()
+    more |= {
+        node_id
+        for node_id, chunks in changes.chunks.items()
+        if _deletions(chunks) > _deletions(wanted.chunks.get(node_id))
+    }
+    return sorted(node.path for node in view.nodes.values() if node.id in more)
+
+
+def _deletions(chunks: ChunkChanges | None) -> int:
+    return 0 if chunks is None else sum(len(table.deleted) for table in chunks.tables())
 
 
 def _concerned(natural: Region, others: Sequence[Region]) -> list[Node]:
