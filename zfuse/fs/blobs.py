@@ -97,6 +97,14 @@ class Blobs:
                 sync_directory(directory)
 
 
+def make_directory(directory: Path) -> None:
+    """Make a directory, and those above it, such that they would survive a loss of power."""
+    if not directory.is_dir():
+        make_directory(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        sync_directory(directory.parent)
+
+
 def sync_directory(directory: Path) -> None:
     """Return when the names in *directory* would survive a loss of power."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

@@ -21,7 +21,7 @@ from typing import Any, Final
 from zfuse.errors import BusyError, JournalError, JournalFullError
 from zfuse.format.chunk_ref import ChunkRef
 from zfuse.format.ids import SnapshotId
-from zfuse.fs.blobs import Blobs, sync_directory
+from zfuse.fs.blobs import Blobs, make_directory, sync_directory
 from zfuse.fs.staged import (
     EntryRow,
     Path,
@@ -89,7 +89,7 @@ class Journal:
         """
         lock: int | None = None
         try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_directory(directory)
             lock = _take_lock(directory / "lock")
             database = sqlite3.connect(
                 directory / "session.sqlite", isolation_level=None, check_same_thread=False
@@ -444,7 +444,7 @@ def _take_lock(path: FilePath) -> int:
         ) from None
     if not os.fstat(descriptor).st_nlink:  # who had it ended meanwhile, and left nothing behind
         os.close(descriptor)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directory(path.parent)
         return _take_lock(path)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"pid {os.getpid()}\n".encode(), 0)
