@@ -77,8 +77,14 @@ def zarr_files(model):
     return {path for path in found if path in model.files}
 
 
-def is_array(path, file):
-    return path[-1] == METADATA and bytes(file.data) in DOCUMENTS[1:]
+def nested_files(model):
+    """Return the files that are below two arrays, so that nobody knows whose chunks they are."""
+    arrays = {
+        path[:-1]
+        for path, file in model.files.items()
+        if path[-1] == METADATA and bytes(file.data) in DOCUMENTS[1:]
+    }
+    return {path for path in model.files if sum(path[:n] in arrays for n in range(len(path))) > 1}
 
 
 def _is_plain(path):

@@ -128,7 +128,7 @@ class Branch:
     """The branch main of a mount, whose journal is in a directory that changes with crashes.
 
     ``known`` are the inodes that the kernel has by path, and ``seen`` the bytes it was given by
-    inode and time.
+    inode and time. ``fresh`` are the names that changed since somebody cleared it.
     """
 
     def __init__(self, repository: str, directory: DiskPath, model: Model) -> None:
@@ -137,6 +137,7 @@ class Branch:
         self.model = model
         self.base = model.copy()
         self.held: list[Held] = []
+        self.fresh: set[Path] = set()
         self.known: dict[Path, Inode] = {}
         self.seen: dict[tuple[Inode, int], bytes] = {}
         self.driven: Driven
@@ -225,6 +226,7 @@ class Branch:
             model.move(source, target)
             if target in model.files:
                 model.files[target].own = True
+                self.fresh.add(target)
             self._unknow(target)
             for inner in [inner for inner in self.known if inner[: len(source)] == source]:
                 self.known[target + inner[len(source) :]] = self.known.pop(inner)
@@ -237,8 +239,9 @@ class Branch:
         made = await self.driven.fs.link(*args)
         self.driven.references[made.inode] += 1
         self.known[target] = made.inode
-        self.model.files[target] = self.model.files[source]
-        self.model.files[target].own = True
+        file = self.model.files[target] = self.model.files[source]
+        self.fresh |= {target} if file.own else {source, target}
+        file.own = True
         assert made.links == self.links(source)
 
     async def unlink(self, path: Path) -> None:
@@ -298,18 +301,24 @@ class Branch:
 
     async def write(self, held: Held, offset: int, data: bytes) -> None:
         assert await self.driven.fs.write(held.handle, offset, data) == len(data)
+        self._renew(held.file)
         held.file.write(offset, data)
         held.wrote = held.file.own = True
 
     async def truncate_open(self, held: Held, size: int) -> None:
         await self.driven.fs.truncate(held.inode, held.handle, size)
+        self._renew(held.file)
         held.file.truncate(size)
         held.wrote = held.file.own = True
 
     async def truncate(self, path: Path, size: int) -> None:
         await self.driven.fs.truncate((await self.find(path)).inode, None, size)
         self.model.files[path].truncate(size)
+        self._renew(self.model.files[path])
         self.model.files[path].own = True
+
+    def _renew(self, file: ModelFile) -> None:
+        self.fresh |= {path for path, other in self.model.files.items() if other is file}
 
     async def read_open(self, held: Held) -> None:
         """Read what an open file has, and compare."""

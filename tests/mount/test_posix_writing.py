@@ -176,6 +176,8 @@ def test_what_is_removed_stays_for_who_has_it_open(root):
 def test_directories_are_made_and_removed(root):
     fails(errno.ENOTEMPTY, os.rmdir, root / "g/a/c/0")
     fails(errno.ENOTEMPTY, os.rmdir, root / "g")
+    os.unlink(root / "many/zarr.json")
+    fails(errno.ENOTEMPTY, os.rmdir, root / "many")  # there are chunks
     fails(errno.ENOTDIR, os.rmdir, root / "zarr.json")
     fails(errno.EISDIR, os.unlink, root / "g")
     fails(errno.EEXIST, os.mkdir, root / "g")

@@ -220,10 +220,11 @@ class OverlayView(OverlayPlace):
     async def is_empty(self) -> bool:
         """Tell whether nothing shows here."""
         listing = await self.listing()
-        for start in range(0, len(listing), _LOOK_AT):
-            items = await listing.items(start, start + _LOOK_AT)
+        start = 0
+        while items := await listing.items(start, start + _LOOK_AT):
             if any(name for name, _, _ in items):
                 return False
+            start += len(items)
         return True
 
     def is_below(self, other: Self) -> bool:
