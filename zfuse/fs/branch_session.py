@@ -1,13 +1,19 @@
 """The session of one branch: how it is committed, follows the branch, and is taken back."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any, Final
 
 import trio
 
-from zfuse.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
+from zfuse.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    StorageError,
+)
 from zfuse.format.chunk_ref import InlineRef
 from zfuse.format.ids import SnapshotId
 from zfuse.format.snapshot import Snapshot
@@ -73,7 +79,7 @@ class BranchSession(KeptSession):
         super().__init__(tree, directory, nursery)
         self._uploader = Uploader(tree.repository, self.staging)
         self._working = trio.Lock()
-        self._unsure: tuple[Session, int] | None = None
+        self._unsure: tuple[Session, Snapshot, int] | None = None
         self._landed: tuple[Snapshot, int] | None = None
         self._is_foreign = False
 
@@ -97,9 +103,10 @@ class BranchSession(KeptSession):
             StorageError: the store failed; the session is as it was.
         """
         async with self._working:
-            await self._finish()
+            stale = await self._finish()
             if not (self.has_changes or request.amends or request.allow_empty):
-                return SyncOutcome(self.branch, None, await self._summary(await self.plan()), 0, [])
+                told = await self._summary(await self.plan())
+                return SyncOutcome(self.branch, None, told, 0, stale)
             async with self.staging.naming:
                 journal = self.staging.begin()
                 rows, cut = await self.rows(journal)
@@ -110,7 +117,8 @@ class BranchSession(KeptSession):
                 blobs = (file.blob for i, file in rows.files.items() if i not in rows.open_files)
                 self.staging.begin_commit(rows.names, filter(None, blobs))
             try:
-                return await self._commit(request, rows, cut, progress)
+                outcome = await self._commit(request, rows, cut, progress)
+                return replace(outcome, stale=stale + outcome.stale)
             finally:
                 if self._unsure is None and self._landed is None:
                     self._abandon()
@@ -141,15 +149,13 @@ class BranchSession(KeptSession):
         except BaseException:
             # A cancellation leaves it open too.
             if session.is_unsure:
-                self._unsure = (session, cut)
+                self._unsure = (session, base, cut)
             raise
-        self._landed = (session.base, cut)
+        self._note_landed(session, base, cut)
         if request.new_branch is not None:
-            tip = self.tree.repository.branches.get(self.branch)
-            if tip is not None:
-                view = await self.tree.repository.assets.fetch_hierarchy(tip)
-                self._landed = (view.snapshot, cut)
-        self._is_foreign = request.new_branch is not None or await self._has_foreign(base, session)
+            self._landed = (await self._tip() or base, cut)
+        else:
+            self._is_foreign = await self._has_foreign(base, session)
         stale = await self._complete()
         return SyncOutcome(session.branch, landed, told, stored, stale)
 
@@ -167,6 +173,25 @@ class BranchSession(KeptSession):
 
     async def _summary(self, plan: Plan) -> Mapping[str, Any]:
         return summary(plan, await self.tree.view())
+
+    def _note_landed(self, session: Session, base: Snapshot, cut: int) -> None:
+        """Note, before anything else can go wrong, that changes of *base* are committed.
+
+        Where they went to another branch, this one shows what it has without them.
+        """
+        is_own = session.branch == self.branch
+        self._landed = (session.base if is_own else base, cut)
+        self._unsure, self._is_foreign = None, True
+
+    async def _tip(self) -> Snapshot | None:
+        """Return what the branch points at, None if that is nothing or can not be had now."""
+        tip = self.tree.repository.branches.get(self.branch)
+        if tip is None:
+            return None
+        try:
+            return (await self.tree.repository.assets.fetch_hierarchy(tip)).snapshot
+        except StorageError:
+            return None
 
     async def _has_foreign(self, before: Snapshot, session: Session) -> bool:
         """Tell whether the new snapshot has more than what the session changed."""
@@ -188,18 +213,16 @@ class BranchSession(KeptSession):
             plan.changes.set_chunk(node_id, chunk.coords, refs[chunk.file.id])
         return self._uploader.stored - before
 
-    async def _finish(self) -> None:
+    async def _finish(self) -> StaleNames:
         """Bring what an earlier sync began to an end, as far as that can be known."""
         if self._unsure is not None:
-            session, cut = self._unsure
-            landed = await session.finish()
-            self._unsure = None
-            if landed is None:
+            session, base, cut = self._unsure
+            if await session.finish() is None:
+                self._unsure = None
                 self._abandon()
             else:
-                self._landed, self._is_foreign = (session.base, cut), True
-        if self._landed is not None:
-            await self._complete()
+                self._note_landed(session, base, cut)
+        return [] if self._landed is None else await self._complete()
 
     def _abandon(self) -> None:
         staging = self.staging
@@ -270,9 +293,9 @@ class BranchSession(KeptSession):
             ConflictError: others changed the same things; everything stays as it is.
         """
         async with self._working:
-            await self._finish()
+            stale = await self._finish()
             if target == self.tree.snapshot_id:
-                return []
+                return stale
             if self.has_changes:
                 target = await self._rebased()
             version = await self.tree.prepare(target)
@@ -281,7 +304,7 @@ class BranchSession(KeptSession):
                 self.staging.stamp += 1
                 if self.staging.journal is not None:
                     self.staging.journal.set_facts(base=str(target))
-            return await self.reconcile()
+            return stale + await self.reconcile()
 
     async def _rebased(self) -> SnapshotId:
         plan = await self.plan()
@@ -308,14 +331,14 @@ class BranchSession(KeptSession):
             OutcomeUnknownError: a commit may still land; the next sync finds out.
         """
         async with self._working:
-            await self._finish()
+            stale = await self._finish()
             if self.staging.journal is None:
-                return []
+                return stale
             async with self.staging.naming:
                 if paths is not None and () not in paths:
-                    return discard_paths(self.staging, paths)
+                    return stale + discard_paths(self.staging, paths)
                 root = self.root or OverlayDirectory(self.staging, None, "", None)
-                stale = discard_all(self.staging, root)
+                stale += discard_all(self.staging, root)
                 self.root = root
             return stale
 
