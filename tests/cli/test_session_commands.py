@@ -52,6 +52,21 @@ def test_status_of_only_untracked_files(command, branch):
     command("status", branch.path).says("nothing to commit", "untracked:")
 
 
+def test_names_that_are_no_utf_8(zfuse, branch):
+    (branch.path / "line" / "notes \udcff").write_bytes(b"n")
+    os.mkdir(branch.path / "x\udcff")
+    (branch.path / "x\udcff" / "zarr.json").write_bytes(GROUP)
+    outcome = zfuse("status", branch.path)
+    outcome.says(r"/line/notes \udcff", r"/x\udcff/zarr.json: Icechunk can not hold")
+    told = zfuse("status", branch.path, "--json")
+    assert r"/line/notes \udcff" in told.out
+    (session,) = [s for s in told.json["sessions"] if s["branch"] == branch.name]
+    assert session["untracked"] == ["/line/notes \udcff"]
+    zfuse("discard", branch.path / "x\udcff").says("some changes are left")
+    zfuse("mv", branch.path / "line", branch.path / "\udcff").says()
+    zfuse("discard", branch.path / "\udcff").says("no changes are left")
+
+
 def test_many_changes_are_cut_short_for_people(command, branch):
     for n in range(30):
         branch.write(f"notes {n}", b"n")

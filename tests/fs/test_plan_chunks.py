@@ -254,3 +254,56 @@ async def test_a_chunk_that_is_nobodys_stays_where_it_is(repo, state):
         assert b.session.recovered
         await b.assert_shows_the_same()
         assert await b.read("aside") == b"line 1" * 100
+
+
+INNER = array_document((4,), (1,))
+
+
+@pytest.fixture
+def nested(tmp_path):
+    """Arrays that have nodes in the directories of their chunks."""
+    with changing(create(local_place(tmp_path), 2), "base") as store:
+        put_all(store, {"zarr.json": GROUP, "line/zarr.json": LINE, "line/c/zarr.json": GROUP})
+        put_all(store, {f"line/c/{n}": b"line %d" % n for n in range(3)})
+        put_all(store, {"square/zarr.json": SQUARE, "square/c/1/zarr.json": INNER})
+        put_all(store, {f"square/c/1/{n}": b"%d" % n for n in range(3)})
+        put_all(store, {"square/c/1/c/0": b"inner", "square/c/0/0": b"outer"})
+    return tmp_path / "repository"
+
+
+async def written_around_a_node(b):
+    await b.write_all({"line/c/0": b"new", "square/c/1/1": b"new", "square/c/1/c/1": b"inner new"})
+
+
+async def removed_around_a_node(b):
+    await b.unlink("line/c/0")
+    await b.unlink("square/c/1/2")
+
+
+async def removed_with_the_node(b):
+    await b.remove("line/c")
+    await b.remove("square/c/1")
+
+
+async def moved_with_the_node(b):
+    await b.move("square/c/1", "square/c/5")
+    await b.write("square/c/5/0", b"new")
+
+
+async def node_put_around_chunks(b):
+    await b.write("square/c/0/zarr.json", INNER)
+    await b.write("square/c/0/1", b"outer new")
+
+
+NESTED = [
+    *(written_around_a_node, removed_around_a_node, removed_with_the_node, moved_with_the_node),
+    node_put_around_chunks,
+]
+
+
+@pytest.mark.parametrize("change", NESTED, ids=lambda change: change.__name__)
+async def test_nodes_below_chunks_leave_them_to_their_array(nested, state, change):
+    async with writing(nested, state) as b:
+        await change(b)
+        await b.assert_shows_the_same()
+        await b.assert_syncs()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Final
 
 import click
 
+_NO_UTF8: Final = re.compile("[\ud800-\udfff]")
 _CONTROLS: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _DIRECTIONS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -42,12 +44,13 @@ def _escaped(character: str) -> str:
 
 def print_json(value: Mapping[str, object]) -> None:
     """Print one JSON object on a line of its own."""
-    print(json.dumps(value, ensure_ascii=False, default=str))
+    print(json_text(value))
 
 
 def json_text(value: object) -> str:
-    """Return a value as JSON."""
-    return json.dumps(value, ensure_ascii=False, default=str)
+    r"""Return a value as JSON, with bytes of names that are no UTF-8 as ``\udcXX``."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return _NO_UTF8.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def print_table(rows: Iterable[Sequence[str]]) -> None:

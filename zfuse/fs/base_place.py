@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from zfuse.format.snapshot import ArrayNode, Node
 from zfuse.fs.chunk_names import ChunkNames
-from zfuse.fs.names import decode_name
+from zfuse.fs.names import decode_name, encode_name
 from zfuse.fs.staged import Path
 from zfuse.repo.view import HierarchyView, join
 
@@ -58,29 +58,50 @@ class BasePlace:
         return found
 
     def chunks(self) -> "ChunkPlace | None":
-        """Return which chunks of which array the place may stand for, None for none."""
-        node = self.view.node(self.node_path)
-        if not self.names or not isinstance(node, ArrayNode):
-            return None
-        names = chunk_names(self.view, node)
-        if names is None:
-            return None
-        above = names.find_directory(self.names[:-1])
-        if above is not None and len(self.names) == names.depth + 1:
-            coords = names.leaf(above, self.names[-1])
-            return None if coords is None else ChunkPlace(node, names, coords, is_chunk=True)
-        prefix = names.find_directory(self.names)
-        return None if prefix is None else ChunkPlace(node, names, prefix, is_chunk=False)
+        """Return which chunks of which array the place may stand for, None for none.
+
+        Where nodes lie below an array, a directory may be one's and lead to its chunks too.
+        """
+        path, names = self.node_path, self.names
+        while True:
+            node = self.view.node(path)
+            if names and isinstance(node, ArrayNode):
+                found = _chunk_place(self.view, node, names)
+                if found is not None:
+                    return found
+            if path == "/":
+                return None
+            above, _, segment = path.rpartition("/")
+            path, names = above or "/", (encode_name(segment), *names)
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkPlace:
-    """One chunk of an array, or all whose index starts with ``prefix``."""
+    """One chunk of an array, or all whose index starts with ``prefix``.
+
+    ``depth`` is how many names below the array the place is.
+    """
 
     array: ArrayNode
     names: ChunkNames
     prefix: tuple[int, ...]
+    depth: int
     is_chunk: bool
+
+
+def _chunk_place(view: HierarchyView, array: ArrayNode, path: Path) -> ChunkPlace | None:
+    """Return what *path* below an array leads to."""
+    names = chunk_names(view, array)
+    if names is None:
+        return None
+    above = names.find_directory(path[:-1])
+    if above is not None and len(path) == names.depth + 1:
+        coords = names.leaf(above, path[-1])
+        return (
+            None if coords is None else ChunkPlace(array, names, coords, len(path), is_chunk=True)
+        )
+    prefix = names.find_directory(path)
+    return None if prefix is None else ChunkPlace(array, names, prefix, len(path), is_chunk=False)
 
 
 def chunk_names(view: HierarchyView, array: ArrayNode) -> ChunkNames | None:

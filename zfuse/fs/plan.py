@@ -7,7 +7,7 @@ went to; where it shows more than once the others are copies.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from zfuse.errors import CorruptionError, InvalidInputError
 from zfuse.format.chunk_ref import ChunkRef
@@ -110,32 +110,42 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class MovedChunks:
-    """Chunks of the base that show at the path ``shows_at``.
-
-    ``place`` is ``depth`` names below its array, and shows under ``names`` of the owner,
-    which is None where no array is.
-    """
+    """Chunks of the base that show at the path ``shows_at``; ``owner`` is there, if any is."""
 
     place: ChunkPlace
-    depth: int
     region: Region
     shows_at: Path
     owner: "Owner | None"
-    names: Path
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The array that the names below a directory are chunks of, if they are any."""
+    """The array that the names below a directory are chunks of, if they are any.
+
+    ``names`` lead from the array to the directory; ``outer`` is the owner for those that are
+    none of its chunks.
+    """
 
     instance: Instance
     shape: Sequence[DimensionShape]
     chunk_names: ChunkNames | None
     names: Path = ()
+    outer: "Owner | None" = None
 
     def below(self, name: str) -> "Owner":
         """Return the same for a directory below."""
-        return Owner(self.instance, self.shape, self.chunk_names, (*self.names, name))
+        outer = None if self.outer is None else self.outer.below(name)
+        names = (*self.names, name)
+        return Owner(self.instance, self.shape, self.chunk_names, names, outer)
+
+    def chunk(self, names: Path) -> "tuple[Owner, tuple[int, ...]] | None":
+        """Return which array has what chunk under *names* from here."""
+        if self.chunk_names is not None:
+            name = "/".join((*self.names, *names))
+            coords = self.chunk_names.encoding.decode(name, self.chunk_names.rank)
+            if coords is not None:
+                return self, coords
+        return None if self.outer is None else self.outer.chunk(names)
 
 
 @dataclass(slots=True)
@@ -200,7 +210,9 @@ class Walk:
         metadata = entries.get(METADATA_NAME)
         if metadata is not None and metadata.kind is not RowKind.DIRECTORY:
             del entries[METADATA_NAME]
-        owner = self._node(here, metadata) or here.owner
+        owner = here.owner
+        if (own := self._node(here, metadata)) is not None:
+            owner = replace(own, outer=here.owner)
         below: list[_Here] = []
         for name, entry in entries.items():
             place = None if here.place is None else here.place.child(name)
@@ -245,9 +257,8 @@ class Walk:
         self.found.regions.append(region)
         chunks = place.chunks()
         if chunks is not None:
-            names = () if owner is None else (*owner.names, name)
-            shows_at = (*here.path, name)
-            moved = MovedChunks(chunks, len(place.names), region, shows_at, owner, names)
+            below = None if owner is None else owner.below(name)
+            moved = MovedChunks(chunks, region, (*here.path, name), below)
             self.found.moved_chunks.append(moved)
         if path is None and place.nodes():
             problem = "Icechunk can not hold the name of its node"
@@ -271,7 +282,7 @@ class Walk:
             return
         if not place.names:
             here.region.hidden.add(place.node_path)
-        elif (chunks := place.chunks()) is not None:
+        if (chunks := place.chunks()) is not None:
             here.region.hidden_chunks.setdefault(chunks.array.path, []).append(chunks)
 
     # --- nodes ---------------------------------------------------------------------------------
@@ -353,19 +364,19 @@ class Walk:
 
     def _file(self, here: _Here, name: str, entry: EntryRow, owner: Owner | None) -> None:
         path = shown((*here.path, name))
-        names = (name,) if owner is None else (*owner.names, name)
-        coords = None if owner is None else _coords(owner, names)
-        if self._is_not_ready(here, name, entry, path, counts=coords is not None):
+        chunk = None if owner is None else owner.chunk((name,))
+        if self._is_not_ready(here, name, entry, path, counts=chunk is not None):
             return
-        if owner is None or coords is None:
+        if chunk is None:
             self._unless_odd(here, name, path, owner)
             return
+        array, coords = chunk
         file = self._rows.files[entry.child]
-        fault = chunk_fault(owner.shape, coords, file.size)
+        fault = chunk_fault(array.shape, coords, file.size)
         if fault is not None:
             self.found.invalid.append(Problem(path, fault))
             return
-        owner.instance.chunks.append(StagedChunk(coords, file))
+        array.instance.chunks.append(StagedChunk(coords, file))
 
     def _unless_odd(self, here: _Here, name: str, path: str, owner: Owner | None) -> None:
         """Note a file that is no chunk, unless its name says that it was meant to be one."""
@@ -406,9 +417,3 @@ def _names_of(document: ArrayDocument) -> ChunkNames | None:
     except CorruptionError:
         return None
     return None if encoding is None else ChunkNames(encoding, len(document.shape))
-
-
-def _coords(owner: Owner, names: Path) -> tuple[int, ...] | None:
-    if owner.chunk_names is None:
-        return None
-    return owner.chunk_names.encoding.decode("/".join(names), owner.chunk_names.rank)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from zfuse.format.ids import NodeId
 from zfuse.format.snapshot import ArrayNode, Node
 from zfuse.format.transaction_log import MoveOperation
 from zfuse.fs.base_place import ChunkPlace, shown
-from zfuse.fs.plan import Instance, MovedChunks, Problem, Region, StagedChunk, Walked
+from zfuse.fs.plan import Instance, MovedChunks, Owner, Problem, Region, StagedChunk, Walked
 from zfuse.fs.staged import StagedFile
 from zfuse.repo.array_columns import array_columns
 from zfuse.repo.asset_manager import AssetManager
@@ -188,36 +189,37 @@ class Planner:
         place = moved.place
         hidden = moved.region.hidden_chunks.get(place.array.path, ())
         gone = {tuple(c) for c in (await self._existing(place.array, hidden)).tolist()}
-        found: list[StagedChunk] = []
+        found: list[tuple[Owner, StagedChunk]] = []
         for rows in await self._chunks.rows(place.array, place.prefix, len(place.array.shape)):
             for row in range(rows.start, rows.stop):
                 coords = tuple(rows.references.coords(row, row + 1)[0].tolist())
                 if coords in gone:
                     continue
                 chunk = _renamed(coords, rows.references.ref(row), moved)
-                if isinstance(chunk, StagedChunk):
-                    found.append(chunk)
-                else:
+                if isinstance(chunk, Problem):
                     plan.invalid.append(chunk)
-        if moved.owner is not None:
-            # Behind these: what was written there itself counts.
-            moved.owner.instance.chunks[:0] = found
+                else:
+                    found.append(chunk)
+        # Behind these: what was written there itself counts.
+        for _, group in groupby(found, key=lambda each: id(each[0])):
+            each = list(group)
+            each[0][0].instance.chunks[:0] = [staged for _, staged in each]
 
 
-def _renamed(coords: tuple[int, ...], ref: ChunkRef, moved: MovedChunks) -> StagedChunk | Problem:
-    """Return the chunk that a chunk of the base is under its new name."""
+def _renamed(
+    coords: tuple[int, ...], ref: ChunkRef, moved: MovedChunks
+) -> tuple[Owner, StagedChunk] | Problem:
+    """Return the chunk that a chunk of the base is under its new name, and of which array."""
     place, owner = moved.place, moved.owner
-    names = place.names.encoding.encode(coords).split("/")[moved.depth :]
+    names = tuple(place.names.encoding.encode(coords).split("/")[place.depth :])
     path = shown([*moved.shows_at, *names])
-    there = None
-    if owner is not None and owner.chunk_names is not None:
-        name = "/".join((*moved.names, *names))
-        there = owner.chunk_names.encoding.decode(name, owner.chunk_names.rank)
-    if owner is None or there is None:
+    there = None if owner is None else owner.chunk(names)
+    if there is None:
         # Unlike a file, which the session could keep, it is only known by its array.
         return Problem(path, "it was a chunk and is one of no array here; move it or remove it")
-    fault = chunk_fault(owner.shape, there, ref.size)
-    return StagedChunk(there, None, ref) if fault is None else Problem(path, fault)
+    array, index = there
+    fault = chunk_fault(array.shape, index, ref.size)
+    return (array, StagedChunk(index, None, ref)) if fault is None else Problem(path, fault)
 
 
 def taken_along(plan: Plan, wanted: ChangeSet, view: HierarchyView) -> list[str]:
