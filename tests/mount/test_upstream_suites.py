@@ -173,7 +173,9 @@ def test_all_backends_of_xarray(cls, count, branch, work):
     outcome = run_suite(branch.root, work, *XARRAY, "-k", cls, limit_s=LIMIT_S, all_there=True)
     assert outcome.failed == {}, outcome
     assert outcome.passed + outcome.skipped.total() == count, outcome
-    assert outcome.passed > 0.9 * count, outcome
+    unknown = [why for why in outcome.skipped if why not in XARRAY_SKIPS]
+    assert all(why.startswith("Unsupported with zarr_format=") for why in unknown), outcome
+    assert outcome.passed > 0.85 * count, outcome
 
 
 @LONG
