@@ -1,8 +1,6 @@
 """``zfuse recover``."""
 
-import shutil
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -36,22 +34,32 @@ def command(
         raise NotFoundError(f"there is no session {number}; zfuse recover lists them")
     session = sessions[number - 1]
     if delete:
-        session.require_unused()
-        shutil.rmtree(session.directory)
-        told: dict[str, Any] = {"deleted": str(session.directory)}
+        _forget(session, as_json=as_json)
     elif directory is None:
         raise InvalidInputError(f"say where to: zfuse recover {number} DIR")
     else:
-        target = Path(directory).absolute()
-        if target.exists():
-            raise AlreadyExistsError(f"{target} exists; name a new directory")
-        told = {"directory": str(target), "files": session.save(target)}
+        _save(session, Path(directory).absolute(), as_json=as_json)
+
+
+def _forget(session: KeptFiles, *, as_json: bool) -> None:
+    session.forget()
     if as_json:
+        output.print_json({"deleted": str(session.directory)})
+        return
+    print(f"forgot {session.repository} branch {output.plain(session.branch)}")
+
+
+def _save(session: KeptFiles, target: Path, *, as_json: bool) -> None:
+    if target.exists():
+        raise AlreadyExistsError(f"{target} exists; name a new directory")
+    saved, left = session.save(target)
+    if as_json:
+        told = {"directory": str(target), "files": saved, "left_in_repository": left}
         output.print_json(told)
-    elif delete:
-        print(f"forgot {session.repository} branch {output.plain(session.branch)}")
-    else:
-        print(f"saved {output.count(told['files'], 'file')} to {told['directory']}")
+        return
+    print(f"saved {output.count(saved, 'file')} to {output.plain(str(target))}")
+    if left:
+        print(f"  left out: {output.count(left, 'chunk')} that the repository has")
 
 
 def _list(sessions: list[KeptFiles], state: Path, *, as_json: bool) -> None:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-from zfuse.errors import BusyError, JournalError
+from zfuse.errors import JournalError
 from zfuse.fs.blobs import Blobs
 from zfuse.fs.journal import ROOT_ROW, read_facts, read_rows
 from zfuse.fs.names import decode_name
+from zfuse.fs.session_files import remove_session, take_lock
 from zfuse.fs.staged import Path, RowKind, StagedFile
 
 
@@ -47,28 +48,37 @@ class KeptFiles:
             "directory": str(self.directory),
         }
 
-    def require_unused(self) -> None:
-        """Raise BusyError if a mount has the session open."""
-        if self.is_in_use:
-            raise BusyError(f"a mount has the session in {self.directory} open; unmount it first")
+    def forget(self) -> None:
+        """Remove the session for ever.
 
-    def save(self, target: FilePath) -> int:
-        """Write the staged files below the new directory *target*; return how many.
+        Raises:
+            BusyError: a mount has it open.
+        """
+        lock = take_lock(self.directory / "lock")
+        try:
+            remove_session(self.directory)
+        finally:
+            os.close(lock)
 
-        Files that are in the repository only, as chunks, are left out.
+    def save(self, target: FilePath) -> tuple[int, int]:
+        """Write the staged files below the new directory *target*.
+
+        Returns how many there are, and how many more are left out, as they are chunks in the
+        repository that were moved and not written.
         """
         blobs = Blobs(self.directory / "blobs")
-        count = 0
+        count = left = 0
         with _opened(self.directory) as database:
             target.mkdir(parents=True)
             for path, file in _staged_files(database):
                 if file.blob is None:
+                    left += 1
                     continue
                 place = target.joinpath(*path)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(blobs.path(file.blob), place)
                 count += 1
-        return count
+        return count, left
 
 
 def find_sessions(state: FilePath) -> list[KeptFiles]:
