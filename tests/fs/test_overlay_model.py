@@ -23,7 +23,7 @@ from tests.fs.overlay_model import Branch, ModelFile, Path
 from zfuse.errors import NotFoundError
 from zfuse.fs.branch_session import InvalidChangesError, SyncRequest
 
-pytestmark = pytest.mark.compat
+pytestmark = [pytest.mark.compat, pytest.mark.expects_log("is not shown")]
 
 NAMES = ["0", "1", "2", "c", "c.0.1", "1.1", "a", "g", "x.partial", "\udcff", ".zarray"]
 NAMES += [METADATA] * 3

@@ -13,8 +13,7 @@ from typing import Final
 from zfuse.errors import JournalError, JournalFullError
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_KEPT_FREE: Final = 4 << 20
-_HOW_TO_GO_ON: Final = "the disk of the journal is full; free some room, or sync what is closed"
+HOW_TO_GO_ON: Final = "the disk of the journal is full; free some room, or sync what is closed"
 
 
 class Blobs:
@@ -33,17 +32,6 @@ class Blobs:
 
     def _at(self, name: str) -> str:
         return f"{self._place}/{name[:2]}/{name[2:]}"
-
-    def require_room(self, size: int) -> None:
-        """Raise JournalFullError unless *size* bytes fit, and what names take to change as well.
-
-        Without that nothing could be removed from a full disk.
-        """
-        with journal_errors("can not stage a file"):
-            found = os.statvfs(self._directory.parent)
-        kept = min(_KEPT_FREE, found.f_blocks * found.f_frsize // 8)
-        if found.f_bavail * found.f_frsize - size < kept:
-            raise JournalFullError(f"can not stage a file: {_HOW_TO_GO_ON}")
 
     def open_new(self) -> tuple[str, int]:
         """Make an empty blob and return its name and a descriptor for reading and writing."""
@@ -121,5 +109,5 @@ def journal_errors(what: str) -> Iterator[None]:
         yield
     except OSError as exc:
         if exc.errno in _FULL:
-            raise JournalFullError(f"{what}: {_HOW_TO_GO_ON}") from exc
+            raise JournalFullError(f"{what}: {HOW_TO_GO_ON}") from exc
         raise JournalError(f"{what}: {exc}") from exc

@@ -22,6 +22,7 @@ from zfuse.errors import BusyError, JournalError, JournalFullError
 from zfuse.format.chunk_ref import ChunkRef
 from zfuse.format.ids import SnapshotId
 from zfuse.fs.blobs import Blobs, make_directory, sync_directory
+from zfuse.fs.journal_room import JournalRoom
 from zfuse.fs.staged import (
     EntryRow,
     Path,
@@ -71,6 +72,7 @@ class Journal:
     def __init__(self, directory: FilePath, database: sqlite3.Connection, lock: int) -> None:
         self.directory = directory
         self.blobs = Blobs(directory / "blobs")
+        self.room = JournalRoom(directory, database)
         self._db = database
         self._lock = lock
         self._depth = 0
@@ -163,6 +165,7 @@ class Journal:
         if self._depth:
             yield
             return
+        self.room.before_change()
         self._run("BEGIN IMMEDIATE")
         self._depth = 1
         try:

@@ -57,7 +57,7 @@ class OverlayDirectory(OverlayView):
             if found is not None:
                 raise AlreadyExistsError(f"{found.describe()} exists")
             journal = self.staging.begin()
-            journal.blobs.require_room(0)
+            journal.room.require(0)
             blob, descriptor = journal.blobs.open_new()
             row = StagedFile(0, blob, None, 0, time.time_ns(), mode, is_closed=False)
             try:
@@ -82,7 +82,7 @@ class OverlayDirectory(OverlayView):
             if found is not None:
                 raise AlreadyExistsError(f"{found.describe()} exists")
             journal = self.staging.begin()
-            journal.blobs.require_room(0)
+            journal.room.require(0)
             with journal.change():
                 parent = self.ensure_row()
                 row = journal.add_directory(None, None, mode, time.time_ns())

@@ -202,8 +202,7 @@ class OverlayFile(WrittenFile):
             JournalFullError: there is no room for it; the file is as it was.
         """
         row, descriptor = await self._own(keep=True)
-        blobs = self.staging.begin().blobs
-        blobs.require_room(len(data))
+        self.staging.begin().room.require(len(data))
         self._begin_change(row)
         with journal_errors(f"can not write {self.describe()}"):
             try:
@@ -363,7 +362,7 @@ class OverlayFile(WrittenFile):
     async def _renew_blob(self, row: StagedFile, *, keep: bool) -> None:
         journal = self.staging.begin()
         blobs, before = journal.blobs, row.blob
-        blobs.require_room(row.size if keep else 0)
+        journal.room.require(row.size if keep else 0)
         if not keep:
             blob, descriptor = blobs.open_new()
         elif before is not None:

@@ -234,7 +234,7 @@ def _copied_file(journal: Journal, row: StagedFile) -> StagedFile:
     if row.ref is not None:
         return replace(row, id=0, blob=None)
     assert row.blob is not None
-    journal.blobs.require_room(row.size)
+    journal.room.require(row.size)
     blob, descriptor = journal.blobs.copy(row.blob)
     os.close(descriptor)
     return replace(row, id=0, blob=blob, is_closed=True)
