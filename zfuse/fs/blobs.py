@@ -77,12 +77,16 @@ class Blobs:
             for path in self._directory.glob("??/*")
         }
 
-    def sync(self, name: str, descriptor: int) -> None:
+    def sync(self, name: str) -> None:
         """Return when a blob would survive a loss of power."""
-        with journal_errors("can not write to the disk of the journal"):
-            os.fsync(descriptor)
-            for directory in (self.path(name).parent, self._directory):
-                sync_directory(directory)
+        descriptor = self.open(name)
+        try:
+            with journal_errors("can not write to the disk of the journal"):
+                os.fsync(descriptor)
+                for directory in (self.path(name).parent, self._directory):
+                    sync_directory(directory)
+        finally:
+            os.close(descriptor)
 
 
 def make_directory(directory: Path) -> None:

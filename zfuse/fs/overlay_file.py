@@ -13,6 +13,7 @@ import trio
 
 from zfuse.errors import InvalidInputError, JournalError, StaleError
 from zfuse.format.chunk_ref import ChunkRef
+from zfuse.fs.blob_copy import copy_content
 from zfuse.fs.blobs import journal_errors
 from zfuse.fs.chunk_file import ChunkFile
 from zfuse.fs.content import ChunkContent
@@ -21,7 +22,6 @@ from zfuse.fs.overlay_content import OverlayContent, WrittenFile
 from zfuse.fs.staged import RowKind, StagedFile
 from zfuse.fs.staging import FILE_MODE, OverlayPlace, Staging, later_ns
 
-_COPY_PIECE: Final = 4 << 20
 _FILE_SIZE_MAX: Final = 1 << 46
 
 
@@ -183,7 +183,10 @@ class OverlayFile(WrittenFile):
         lower = await self.base()
         size, mtime_ns = await lower.size(), lower.mtime_ns
         ref = await lower.reference() if isinstance(lower, ChunkFile) else None
-        blob = None if ref is not None else await self._copied(lower)
+        blob = None
+        if ref is None:
+            blob, descriptor = await self._copied(await lower.open())
+            os.close(descriptor)
         row = StagedFile(0, blob, ref, size, mtime_ns, FILE_MODE, is_closed=True)
         if not self.is_gone:
             journal = self.staging.begin()
@@ -267,16 +270,8 @@ class OverlayFile(WrittenFile):
             return
         journal.save_file(row)
         if row.blob is not None:
-            await trio.to_thread.run_sync(self._sync_blob, row.blob)
+            await trio.to_thread.run_sync(self.staging.begin().blobs.sync, row.blob)
         await trio.to_thread.run_sync(journal.sync)
-
-    def _sync_blob(self, blob: str) -> None:
-        blobs = self.staging.begin().blobs
-        descriptor = blobs.open(blob)
-        try:
-            blobs.sync(blob, descriptor)
-        finally:
-            os.close(descriptor)
 
     def set_times(self, mtime_ns: int) -> None:
         """Give a staged file another time of change; that of the base says when it came."""
@@ -368,7 +363,8 @@ class OverlayFile(WrittenFile):
         elif before is not None:
             blob, descriptor = await trio.to_thread.run_sync(blobs.copy, before)
         else:
-            blob, descriptor = await self._downloaded(row)
+            assert row.ref is not None
+            blob, descriptor = await self._copied(self._content_of(row.ref))
         try:
             is_overtaken = self.staged is not row  # a commit took it along meanwhile
             if not is_overtaken and not self.is_gone:
@@ -390,31 +386,8 @@ class OverlayFile(WrittenFile):
         if before is not None:
             self.staging.drop_blob(before)
 
-    async def _downloaded(self, row: StagedFile) -> tuple[str, int]:
-        assert row.ref is not None
-        return await self._filled(self._content_of(row.ref))
-
-    async def _copied(self, lower: File) -> str:
-        """Copy the bytes of the base into the journal and return the blob."""
-        blob, descriptor = await self._filled(await lower.open())
-        os.close(descriptor)
-        return blob
-
-    async def _filled(self, content: Content) -> tuple[str, int]:
-        blobs = self.staging.begin().blobs
-        blob, descriptor = blobs.open_new()
-        try:
-            offset = 0
-            while offset < content.size:
-                piece = await content.read(offset, _COPY_PIECE)
-                with journal_errors(f"can not copy {self.describe()}"):
-                    os.pwrite(descriptor, piece, offset)
-                offset += len(piece)
-        except BaseException:
-            os.close(descriptor)
-            blobs.remove(blob)
-            raise
-        return blob, descriptor
+    async def _copied(self, content: Content) -> tuple[str, int]:
+        return await copy_content(self.staging.begin().blobs, content, self.describe())
 
     def _content_of(self, ref: ChunkRef) -> Content:
         return ChunkContent(self.staging.tree.repository.assets, ref, self.staging.nursery)
