@@ -66,6 +66,8 @@ def test_a_sync_is_one_commit_with_message_and_metadata(command, branch, name):
     ("arguments", "words"),
     [
         ([], ['zfuse sync -m "..."']),
+        (["-m", " "], ['zfuse sync -m "..."']),
+        (["-m", "x", "--new-branch", ""], ["--new-branch NAME"]),
         (["-m", "x", "--amend", "--rebase", "ours"], ["--amend goes together with neither"]),
         (["-m", "x", "--amend", "--new-branch", "b"], ["--amend goes together with neither"]),
         (["-m", "x", "--metadata", "a"], ["--metadata a: write KEY=VALUE"]),

@@ -378,12 +378,42 @@ async def copied_new_array(b):
     }
 
 
-async def moved_copy(b):
+async def copied_then_moved(b):
     await b.copy("top", "x")
     await b.move("top", "y")
     return {
-        "moved": [{"from": "/top", "to": "/x"}],
-        "copied": [{"from": "/top", "to": "/y"}],
+        "moved": [{"from": "/top", "to": "/y"}],
+        "copied": [{"from": "/top", "to": "/x"}],
+    }
+
+
+async def moved_then_copied(b):
+    await b.move("g", "x")
+    await b.copy("x", "a")
+    await b.move("x/a", "b")
+    return {
+        "moved": [
+            {"from": "/g", "to": "/x"},
+            {"from": "/g/a", "to": "/b"},
+            {"from": "/g/h", "to": "/x/h"},
+            {"from": "/g/h/deep", "to": "/x/h/deep"},
+        ],
+        "copied": [
+            {"from": "/g", "to": "/a"},
+            {"from": "/g/a", "to": "/a/a"},
+            {"from": "/g/h", "to": "/a/h"},
+            {"from": "/g/h/deep", "to": "/a/h/deep"},
+        ],
+    }
+
+
+async def copy_that_was_moved(b):
+    await b.copy("top", "x")
+    await b.move("x", "a")
+    await b.move("top", "z")
+    return {
+        "moved": [{"from": "/top", "to": "/z"}],
+        "copied": [{"from": "/top", "to": "/a"}],
     }
 
 
@@ -408,7 +438,8 @@ SESSIONS = [
     *(replaced_by_another_by_rename, moved_over_an_empty_directory, below_an_array),
     *(array_into_group_by_removal, group_into_array_by_removal, copied, copied_group),
     *(copied_then_written, written_then_copied, copied_and_the_source_removed),
-    *(copied_into_itself, copied_new_array, moved_copy, spaces_and_percents),
+    *(copied_into_itself, copied_new_array, copied_then_moved, moved_then_copied),
+    *(copy_that_was_moved, spaces_and_percents),
 ]
 
 

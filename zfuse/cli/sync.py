@@ -32,10 +32,12 @@ def command(*, path: str | None, as_json: bool, **flags: Any) -> None:  # noqa: 
     else they are listed, nothing is committed, and the exit code is 5. VALUE is JSON, or
     else text. PATH is by default the current directory.
     """
-    if flags["message"] is None:
+    if not (flags["message"] or "").strip():
         raise InvalidInputError('say what the commit does: zfuse sync -m "..."')
     if flags["amend"] and (flags["rebase"] or flags["new_branch"]):
         raise InvalidInputError("--amend goes together with neither --rebase nor --new-branch")
+    if flags["new_branch"] == "":
+        raise InvalidInputError("say what the new branch is called: --new-branch NAME")
     flags["metadata"] = dict(_pair(text) for text in flags["metadata"])
     branch = find_branch(path)
     with explained(as_json=as_json, snapshot=None):

@@ -186,6 +186,7 @@ class KeptSession:
                 names,
                 frozenset((unclosed | writing) - self.interrupted),
                 frozenset(self.interrupted),
+                frozenset(journal.fact("copies") or ()),
             ),
             cut,
         )

@@ -28,6 +28,7 @@ class SessionRows:
     """All rows of a session, as of one moment.
 
     ``open_files`` are being written at that moment, ``interrupted`` were when a daemon died.
+    ``copies`` are directories that somebody made by copying others.
     """
 
     directories: Mapping[int, StagedDirectory]
@@ -35,6 +36,7 @@ class SessionRows:
     names: Mapping[int, Sequence[tuple[str, EntryRow]]]
     open_files: frozenset[int]
     interrupted: frozenset[int]
+    copies: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +77,13 @@ class Region:
     """A piece of the base, and what of it is hidden; the first is all of it, in its place.
 
     ``path`` is where it shows. ``hidden`` are paths of nodes, with all below; instances and
-    hidden chunks are by the path that the base has for their node.
+    hidden chunks are by the path that the base has for their node. Of a node that shows more
+    than once, the one that is no ``is_copy`` is what becomes of it.
     """
 
     place: BasePlace
     path: str | None
+    is_copy: bool = False
     hidden: set[str] = field(default_factory=set)
     hidden_chunks: dict[str, list[ChunkPlace]] = field(default_factory=dict)
     instances: dict[str, Instance] = field(default_factory=dict)
@@ -240,6 +244,7 @@ class Walk:
             if row.origin is not None:
                 place = BasePlace(self._view, "/").walk(row.origin)
                 region = self._enter(here, place, name, owner)
+                region.is_copy = entry.child in self._rows.copies
         node_path = self._node_path(here, name, place if natural else None)
         below = None if owner is None else owner.below(name)
         return _Here(row.id, path, node_path, place, region, below)
@@ -248,9 +253,7 @@ class Walk:
         origin = self._rows.directories[here.row_id].origin
         return None if origin is None else (*origin, name)
 
-    def _enter(
-        self, here: _Here, place: BasePlace, name: str, owner: Owner | None
-    ) -> Region | None:
+    def _enter(self, here: _Here, place: BasePlace, name: str, owner: Owner | None) -> Region:
         """Return the region that begins at the child *name*."""
         path = self._node_path(here, name, None)
         region = Region(place, path)

@@ -108,6 +108,7 @@ class Planner:
         if not showing:
             plan.changes.deleted[node.id] = DeletedNode(node.path, isinstance(node, ArrayNode))
             return
+        showing.sort(key=lambda each: each[0].is_copy)
         (region, keeper), *copies = showing
         await self._kept_node(node, region, keeper, plan)
         for region, copy in copies:

@@ -128,6 +128,8 @@ async def copy(staging: Staging, root: OverlayDirectory, source: Path, target: P
         copies[file_id] = await trio.to_thread.run_sync(_copied_file, journal, file)
     with journal.change():
         made = journal.add_directory(found.origin, found.pending, 0o755, time.time_ns())
+        # Where the source goes, the nodes go; see plan.Region.
+        journal.set_facts(copies=[*(journal.fact("copies") or ()), made.id])
         if found.row is not None:
             _copy_names(journal, found.row.id, made.id, copies)
         journal.put(above.ensure_row(), target[-1], RowKind.DIRECTORY, made.id)
@@ -261,6 +263,7 @@ def _copy_names(journal: Journal, source: int, target: int, copies: dict[int, St
                 row = journal.directory_row(entry.child)
                 assert row is not None
                 made = journal.add_directory(row.origin, row.pending, row.mode, row.mtime_ns)
+                journal.set_facts(copies=[*(journal.fact("copies") or ()), made.id])
                 _copy_names(journal, entry.child, made.id, copies)
                 child = made.id
         journal.put(target, name, entry.kind, child)
