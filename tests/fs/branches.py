@@ -16,10 +16,11 @@ import icechunk
 from tests.compat.oracle import Tree, differences, expected_tree, official_keys
 from tests.compat.place import Ref
 from tests.fs.driving import Driven, driving
-from zfuse.fs.branch_session import BranchSession, SyncOutcome, SyncRequest
+from zfuse.fs.branch_session import BranchSession
 from zfuse.fs.entry import Directory, Entry, EntryKind, File
 from zfuse.fs.plan_changes import Plan
 from zfuse.fs.plan_summary import summary
+from zfuse.fs.sync_request import SyncOutcome, SyncRequest
 from zfuse.fs.writable import WritableBranches, sessions_directory
 
 MAIN = Ref("branch", "main")

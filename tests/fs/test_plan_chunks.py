@@ -7,7 +7,7 @@ import zarr
 from tests.compat.documents import DOT, GROUP, V2_DOT, V2_SLASH, array_document, put_all
 from tests.compat.place import changing, create, local_place
 from tests.fs.branches import writing
-from zfuse.fs.branch_session import InvalidChangesError
+from zfuse.fs.sync_request import InvalidChangesError
 
 LINE = array_document((40,), (1,))
 SQUARE = array_document((20, 20), (1, 1))

@@ -12,7 +12,7 @@ import zarr
 from tests.fs.driving import driving
 from zfuse.errors import NotFoundError, StorageTimeoutError
 from zfuse.fs import upload
-from zfuse.fs.branch_session import SyncRequest
+from zfuse.fs.sync_request import SyncRequest
 
 SIZE = 2000  # more than goes into a manifest
 ARRAY = {

@@ -28,7 +28,10 @@ def command(*, path: str | None, wait: bool, timeout: float | None, as_json: boo
     others: it stays then, and the exit code is 5. With --wait it asks every second until
     something is new, and ends with exit code 7 if that takes longer than --timeout.
     """
-    place, deadline = Path(path or "."), time.monotonic() + (timeout or float("inf"))
+    place, deadline = (
+        Path(path or "."),
+        time.monotonic() + (float("inf") if timeout is None else timeout),
+    )
     with explained(as_json=as_json):
         told = call(place, "refresh")
         while wait and not any(told.values()):

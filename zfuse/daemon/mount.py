@@ -16,7 +16,14 @@ import pyfuse3
 import trio
 
 from zfuse.daemon.assemble import assembled
-from zfuse.daemon.control import Command, ControlServer, LongCommand, runtime_directory, socket_path
+from zfuse.daemon.control import (
+    Command,
+    ControlServer,
+    LongCommand,
+    Tell,
+    runtime_directory,
+    socket_path,
+)
 from zfuse.daemon.memory import keep_freed_memory
 from zfuse.daemon.mountinfo import MountPoint, find_mount
 from zfuse.daemon.report import MountReport, Occupancy
@@ -113,8 +120,8 @@ async def _serve(settings: MountSettings, mountpoint: Path, ready: Ready) -> Non
             mount = find_mount(mountpoint)
             async with _notifier() as notifier, trio.open_nursery() as loop:
                 refresh = _Refresh(file_system, notifier, parts.repository)
-                short = dict(_commands(report, refresh))
-                long: dict[str, LongCommand] = {}
+                short = dict(_commands(report))
+                long: dict[str, LongCommand] = {"refresh": refresh.command}
                 if writable is not None:
                     sessions = SessionCommands(writable, file_system, notifier)
                     short |= sessions.short()
@@ -280,6 +287,10 @@ class _Refresh:
             "gone": sorted(before - after),
         }
 
+    async def command(self, arguments: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
+        """Do it for the command line; it may wait for a sync that takes long."""
+        return await self.once()
+
     async def follow(self, period_s: float) -> None:
         """Refresh every *period_s* seconds, for ever."""
         while True:
@@ -292,12 +303,9 @@ class _Refresh:
                 log.exception("bug while following, the next try is in %g s", period_s)
 
 
-def _commands(report: MountReport, refresh: _Refresh) -> Mapping[str, Command]:
+def _commands(report: MountReport) -> Mapping[str, Command]:
     async def status(_: Mapping[str, Any]) -> Mapping[str, Any]:
         return report.status()
-
-    async def move(_: Mapping[str, Any]) -> Mapping[str, Any]:
-        return await refresh.once()
 
     async def shutdown(_: Mapping[str, Any]) -> Mapping[str, Any]:
         pyfuse3.terminate()
@@ -307,7 +315,7 @@ def _commands(report: MountReport, refresh: _Refresh) -> Mapping[str, Command]:
         settings: dict[str, Any] = json.loads(json.dumps(report.config(), default=str))
         return settings
 
-    return {"status": status, "config": config, "refresh": move, "shutdown": shutdown}
+    return {"status": status, "config": config, "shutdown": shutdown}
 
 
 def _first(error: ZfuseError | BaseExceptionGroup[ZfuseError]) -> ZfuseError:

@@ -5,17 +5,13 @@ from typing import Any, Final
 
 from zfuse.daemon.control import Command, LongCommand, Tell
 from zfuse.errors import BusyError, InvalidInputError, NotFoundError, ZfuseError
-from zfuse.fs.branch_session import (
-    BranchSession,
-    InvalidChangesError,
-    SyncOutcome,
-    SyncRequest,
-)
+from zfuse.fs.branch_session import BranchSession
 from zfuse.fs.filesystem import FileSystem
 from zfuse.fs.notifier import Notifier
 from zfuse.fs.plan_changes import Plan
 from zfuse.fs.plan_summary import node_differences, summary
 from zfuse.fs.session_edits import StaleNames
+from zfuse.fs.sync_request import InvalidChangesError, SyncOutcome, SyncRequest
 from zfuse.fs.writable import WritableBranches
 from zfuse.repo.catch_up import BranchConflictError, Obstacle
 from zfuse.repo.conflicts import DETECT, ChunkChoice, ConflictPolicy

@@ -49,12 +49,16 @@ class Blobs:
         with journal_errors("a staged file is gone from the journal"):
             return os.open(self._at(name), os.O_RDWR)
 
-    def copy(self, name: str) -> tuple[str, int]:
-        """Make a new blob with the bytes of another; return its name and a descriptor."""
+    def copy(self, source: str | int) -> tuple[str, int]:
+        """Make a new blob with the bytes of another; return its name and a descriptor.
+
+        *source* is a blob, or an open descriptor of one.
+        """
         copied, descriptor = self.open_new()
+        place = self.path(source) if isinstance(source, str) else f"/proc/self/fd/{source}"
         try:
             with journal_errors("can not copy a staged file"):
-                shutil.copyfile(self.path(name), self.path(copied))
+                shutil.copyfile(place, self.path(copied))
         except BaseException:
             os.close(descriptor)
             self.remove(copied)

@@ -1,7 +1,7 @@
 """The session of one branch: how it is committed, follows the branch, and is taken back."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any, Final
 
@@ -10,66 +10,31 @@ import trio
 from zfuse.errors import (
     AlreadyExistsError,
     ConflictError,
-    InvalidInputError,
     NotFoundError,
     StorageError,
+    ZfuseError,
 )
 from zfuse.format.chunk_ref import InlineRef
 from zfuse.format.ids import SnapshotId
 from zfuse.format.snapshot import Snapshot
-from zfuse.fs.journal import ROOT_ROW, PendingCommit
+from zfuse.fs.journal import PendingCommit
 from zfuse.fs.journal_commit import Completed, complete_commit, set_pending
 from zfuse.fs.kept_session import KeptSession
 from zfuse.fs.overlay_directory import OverlayDirectory
 from zfuse.fs.overlay_file import OverlayFile
-from zfuse.fs.plan import Problem, SessionRows
+from zfuse.fs.plan import SessionRows
 from zfuse.fs.plan_changes import Plan, taken_along
 from zfuse.fs.plan_summary import summary
 from zfuse.fs.session_edits import StaleNames, copy, discard_all, discard_paths
-from zfuse.fs.staged import Path, RowKind
+from zfuse.fs.staged import Path
+from zfuse.fs.sync_request import InvalidChangesError, SyncOutcome, SyncRequest
 from zfuse.fs.tree import Tree
 from zfuse.fs.upload import Uploader
-from zfuse.repo.conflicts import DETECT, ConflictPolicy
+from zfuse.repo.conflicts import DETECT
 from zfuse.repo.new_ids import new_id
 from zfuse.repo.session import Session
 
 _SHOWN: Final = 5
-
-
-class InvalidChangesError(InvalidInputError):
-    """A session holds what can not be committed; ``problems`` says what, and why."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(problems)
-        told = "; ".join(f"{p.path}: {p.reason}" for p in problems[:_SHOWN])
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        super().__init__(f"nothing was committed: {told}{more}; mend or zfuse discard them")
-
-
-@dataclass(frozen=True, slots=True)
-class SyncRequest:
-    """What a sync shall do; ``new_branch`` is one to make for the commit."""
-
-    message: str
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    amends: bool = False
-    allow_empty: bool = False
-    policy: ConflictPolicy = DETECT
-    new_branch: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SyncOutcome:
-    """What a sync did: ``snapshot_id`` is None if there was nothing to commit.
-
-    ``stale`` are names that the kernel must look up again.
-    """
-
-    branch: str
-    snapshot_id: SnapshotId | None
-    summary: Mapping[str, Any]
-    chunks_stored: int
-    stale: StaleNames
 
 
 class BranchSession(KeptSession):
@@ -82,6 +47,7 @@ class BranchSession(KeptSession):
         self._unsure: tuple[Session, Snapshot, int] | None = None
         self._landed: tuple[Snapshot, int] | None = None
         self._is_foreign = False
+        self._gives_way = False  # what was written here may not be what the base has then
 
     async def upload_in_background(self) -> None:
         """Store chunks as they are closed, and clear up what is left behind, for ever."""
@@ -109,13 +75,16 @@ class BranchSession(KeptSession):
                 return SyncOutcome(self.branch, None, told, 0, stale)
             async with self.staging.naming:
                 journal = self.staging.begin()
-                rows, cut = await self.rows(journal)
-                set_pending(journal, paths := _paths(rows))
-                for place in self._live_directories():
-                    if place.row is not None:
-                        place.row.pending = paths.get(place.row.id)
-                blobs = (file.blob for i, file in rows.files.items() if i not in rows.open_files)
-                self.staging.begin_commit(rows.names, filter(None, blobs))
+                with self.staging.holding():
+                    rows, cut = await self.rows(journal)
+                    # From the journal itself: a directory may have got a row meanwhile.
+                    paths = set_pending(journal)
+                    for place in self._live_directories():
+                        if place.row is not None:
+                            place.row.pending = paths.get(place.row.id)
+                    files = rows.files.items()
+                    blobs = (file.blob for i, file in files if i not in rows.open_files)
+                    self.staging.begin_commit(rows.names, filter(None, blobs))
             try:
                 outcome = await self._commit(request, rows, cut, progress)
                 return replace(outcome, stale=stale + outcome.stale)
@@ -134,16 +103,24 @@ class BranchSession(KeptSession):
         if plan.invalid:
             raise InvalidChangesError(plan.invalid)
         told = await self._summary(plan)  # by the base as it is before the commit
-        if plan.is_empty and not request.amends and not request.allow_empty:
-            return SyncOutcome(self.branch, None, told, 0, [])
-        stored = await self._store(plan, progress)
         base = (await self.tree.view()).snapshot
+        if plan.is_empty and not request.amends and not request.allow_empty:
+            # What was written is what the base has: nothing of it need be kept.
+            self.staging.begin().begin_commit(PendingCommit(base.id, cut, self.branch), plan.kept)
+            self._landed = (base, cut)
+            return SyncOutcome(self.branch, None, told, 0, await self._complete())
+        stored = await self._store(plan, progress)
+        if plan.open_files or self.staging.begin().seq != cut:
+            await self._check_the_rest(base, request)
         session = Session(self.tree.repository, self.branch, base, plan.changes)
         if request.new_branch is not None:
             await self._branch_off(session, request.new_branch)
         snapshot_id = new_id(SnapshotId)
         pending = PendingCommit(snapshot_id, cut, session.branch)
-        self.staging.begin().begin_commit(pending, plan.kept)
+        journal = self.staging.begin()
+        journal.begin_commit(pending, plan.kept)
+        await trio.to_thread.run_sync(journal.sync)
+        self._gives_way = request.gives_way
         try:
             landed = await _publish(session, request, snapshot_id)
         except BaseException:
@@ -155,7 +132,7 @@ class BranchSession(KeptSession):
         if request.new_branch is not None:
             self._landed = (await self._tip() or base, cut)
         else:
-            self._is_foreign = await self._has_foreign(base, session)
+            self._is_foreign = landed is None or await self._has_foreign(base, session)
         stale = await self._complete()
         return SyncOutcome(session.branch, landed, told, stored, stale)
 
@@ -221,6 +198,7 @@ class BranchSession(KeptSession):
                 self._unsure = None
                 self._abandon()
             else:
+                self._gives_way = True
                 self._note_landed(session, base, cut)
         return [] if self._landed is None else await self._complete()
 
@@ -250,8 +228,8 @@ class BranchSession(KeptSession):
                 _rebase_row(place, completed)
             stale = self._forget(completed)
         await staging.drop_blobs(completed.blobs)
-        if self._is_foreign:
-            self._is_foreign = False
+        if self._is_foreign or self._gives_way:
+            self._is_foreign = self._gives_way = False
             stale += await self.reconcile()
         return stale
 
@@ -259,7 +237,7 @@ class BranchSession(KeptSession):
         """Forget what a commit took along; return names that are other files now.
 
         Each name of a linked file is a file of its own in a snapshot. The newest stays what
-        it was. With changes of others in the same snapshot a name may stand for theirs.
+        it was. Where this side gave way a name may stand for what others wrote.
         """
         stale: StaleNames = []
         for file in self._live_files():
@@ -267,7 +245,7 @@ class BranchSession(KeptSession):
             if file_id in completed.files:
                 self.staging.files.pop(file_id, None)
                 file.committed()
-                if self._is_foreign:
+                if self._gives_way:
                     stale += self._let_go(file)
             elif file.staged is None and not file.is_gone and not self._is_foreign:
                 file.lower = None  # same bytes, but its directory may have moved
@@ -296,22 +274,56 @@ class BranchSession(KeptSession):
             stale = await self._finish()
             if target == self.tree.snapshot_id:
                 return stale
-            if self.has_changes:
-                target = await self._rebased()
-            version = await self.tree.prepare(target)
-            async with self.staging.naming:
-                self.tree.move(version, ())
-                self.staging.stamp += 1
-                if self.staging.journal is not None:
-                    self.staging.journal.set_facts(base=str(target))
+            # A first try may meet somebody who writes; during the second they wait.
+            if not await self._moves_to(target, others_wait=False):
+                with self.staging.changes_wait():
+                    await self._moves_to(target, others_wait=True)
             return stale + await self.reconcile()
 
-    async def _rebased(self) -> SnapshotId:
-        plan = await self.plan()
+    async def _moves_to(self, target: SnapshotId, *, others_wait: bool) -> bool:
+        """Show *target*, or what is newer; False if something changed before that could be."""
+        seq = self._seq
+        if self.has_changes:
+            target = await self._rebased()
+        version = await self.tree.prepare(target)
+        async with self.staging.naming:
+            if self._seq != seq and not others_wait:
+                return False
+            self.tree.move(version, ())
+            self.staging.stamp += 1
+            if self.staging.journal is not None:
+                self.staging.journal.set_facts(base=str(target))
+        return True
+
+    @property
+    def _seq(self) -> int:
+        """How new the newest change is."""
+        return 0 if self.staging.journal is None else self.staging.journal.seq
+
+    async def _check_the_rest(self, base: Snapshot, request: SyncRequest) -> None:
+        """Refuse a sync whose new base would hide what others did to files that stay behind.
+
+        These are being written, or came after the sync began.
+
+        Raises:
+            BranchConflictError: others changed the same things.
+        """
+        await self.tree.repository.refresh()
+        if self.tree.repository.branches.get(self.branch) in {None, base.id}:
+            return
+        if request.new_branch is None and not request.amends:
+            session = await self._touching(base)
+            await session.rebase(request.policy)
+
+    async def _touching(self, base: Snapshot) -> Session:
+        """Return a session that changes all that this one touches, ready to be committed or not."""
+        plan = await self.plan(touched=True)
         for node_id, chunk in plan.staged:
             plan.changes.set_chunk(node_id, chunk.coords, InlineRef(b"staged"))
-        base = (await self.tree.view()).snapshot
-        session = Session(self.tree.repository, self.branch, base, plan.changes)
+        return Session(self.tree.repository, self.branch, base, plan.changes)
+
+    async def _rebased(self) -> SnapshotId:
+        session = await self._touching((await self.tree.view()).snapshot)
         await session.rebase(DETECT)
         view = await self.tree.repository.assets.fetch_hierarchy(session.base.id)
         taken = taken_along(await self.plan(view), session.tree.changes, view)
@@ -355,7 +367,7 @@ class BranchSession(KeptSession):
         stale: StaleNames = []
         for entry in list(self.staging.live):
             if isinstance(entry, OverlayFile):
-                if entry.staged is None and not entry.is_gone and not await entry.is_current():
+                if entry.staged is None and not entry.is_gone and not await _is_current(entry):
                     place = entry.directory
                     assert isinstance(place, OverlayDirectory)
                     place.detach(entry.name)
@@ -387,19 +399,6 @@ def _rebase_row(place: OverlayDirectory, completed: Completed) -> None:
         place.row.pending = None
 
 
-def _paths(rows: SessionRows) -> dict[int, Path]:
-    """Return the path of every directory of a session."""
-    found: dict[int, Path] = {ROOT_ROW: ()}
-    pending = [ROOT_ROW]
-    while pending:
-        row_id = pending.pop()
-        for name, entry in rows.names.get(row_id, ()):
-            if entry.kind is RowKind.DIRECTORY:
-                found[entry.child] = (*found[row_id], name)
-                pending.append(entry.child)
-    return found
-
-
 async def _publish(
     session: Session, request: SyncRequest, snapshot_id: SnapshotId
 ) -> SnapshotId | None:
@@ -415,3 +414,11 @@ async def _publish(
         allow_empty=request.allow_empty,
         snapshot_id=snapshot_id,
     )
+
+
+async def _is_current(file: OverlayFile) -> bool:
+    """Tell whether a file is what its name stands for; one that can not be asked is looked up."""
+    try:
+        return await file.is_current()
+    except ZfuseError:
+        return False

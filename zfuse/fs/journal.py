@@ -7,10 +7,9 @@ something is one transaction, or part of the one that ``change`` opened.
 """
 
 import contextlib
-import fcntl
 import json
+import logging
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Final
 
-from zfuse.errors import BusyError, JournalError, JournalFullError
+from zfuse.errors import JournalError, JournalFullError
 from zfuse.format.chunk_ref import ChunkRef
 from zfuse.format.ids import SnapshotId
 from zfuse.fs.blobs import Blobs, make_directory, sync_directory
 from zfuse.fs.journal_room import JournalRoom
+from zfuse.fs.session_files import remove_session, take_lock
 from zfuse.fs.staged import (
     EntryRow,
     Path,
@@ -34,6 +34,8 @@ from zfuse.fs.staged import (
     ref_from_text,
     ref_to_text,
 )
+
+log = logging.getLogger(__name__)
 
 ROOT_ROW: Final = 1
 _FORMAT: Final = 1
@@ -92,7 +94,7 @@ class Journal:
         lock: int | None = None
         try:
             make_directory(directory)
-            lock = _take_lock(directory / "lock")
+            lock = take_lock(directory / "lock")
             database = sqlite3.connect(
                 directory / "session.sqlite", isolation_level=None, check_same_thread=False
             )
@@ -118,7 +120,7 @@ class Journal:
         is_empty = self.is_empty and self.pending_commit() is None
         self._db.close()
         if is_empty:
-            shutil.rmtree(self.directory, ignore_errors=True)
+            remove_session(self.directory)
         os.close(self._lock)
 
     def _check_format(self) -> None:
@@ -288,10 +290,15 @@ class Journal:
 
     def set_ref(self, row_id: int, blob: str, ref_text: str) -> bool:
         """Note where the bytes of *blob* were uploaded to; False if the file has others by now."""
-        changed = self._db.execute(
-            "UPDATE file SET ref = ? WHERE id = ? AND blob = ? AND closed", (ref_text, row_id, blob)
+        return (
+            self._count(
+                "UPDATE file SET ref = ? WHERE id = ? AND blob = ? AND closed",
+                ref_text,
+                row_id,
+                blob,
+            )
+            == 1
         )
-        return changed.rowcount == 1
 
     def ref_of(self, row_id: int, blob: str) -> ChunkRef | None:
         """Return where the bytes of *blob* were uploaded to, None if they were not."""
@@ -315,11 +322,9 @@ class Journal:
         """Note that a commit is about to be published, so that a crash does not hide it."""
         with self.change():
             self._run("DELETE FROM excluded")
-            self._db.executemany(
-                "INSERT INTO excluded VALUES (?, ?)", [(p, _bytes(n)) for p, n in excluded]
-            )
+            for parent, name in excluded:
+                self._run("INSERT INTO excluded VALUES (?, ?)", parent, _bytes(name))
             self.set_facts(pending=str(pending.snapshot_id), cut=pending.cut, onto=pending.branch)
-        self.sync()
 
     def abandon_commit(self) -> None:
         """Note that the commit did not land and never will."""
@@ -352,8 +357,11 @@ class Journal:
 
         Nobody waits for that; what is written meanwhile stays for the next time.
         """
-        with contextlib.closing(sqlite3.connect(self.directory / "session.sqlite")) as database:
-            database.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        try:
+            with contextlib.closing(sqlite3.connect(self.directory / "session.sqlite")) as database:
+                database.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error as exc:
+            log.warning("the log of the session in %s stays long: %s", self.directory, exc)
 
     def connect(self) -> sqlite3.Connection:
         """Return another connection, whose transactions see one state for all others do."""
@@ -369,8 +377,14 @@ class Journal:
         return self._all(statement, *values)
 
     def _run(self, statement: str, *values: object) -> int:
+        return self._execute(statement, values).lastrowid or 0
+
+    def _count(self, statement: str, *values: object) -> int:
+        return self._execute(statement, values).rowcount
+
+    def _execute(self, statement: str, values: tuple[object, ...]) -> sqlite3.Cursor:
         try:
-            return self._db.execute(statement, values).lastrowid or 0
+            return self._db.execute(statement, values)
         except sqlite3.Error as exc:
             raise _told(exc, f"can not write to the session in {self.directory}") from exc
 
@@ -430,30 +444,6 @@ def _text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-def _take_lock(path: FilePath) -> int:
-    """Lock the file at *path*, and write into it who has it.
-
-    Raises:
-        BusyError: another process has it.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        who = os.pread(descriptor, 100, 0).decode("ascii", "replace").strip() or "another process"
-        os.close(descriptor)
-        raise BusyError(
-            f"the session in {path.parent} belongs to {who}; unmount there first: zfuse list"
-        ) from None
-    if not os.fstat(descriptor).st_nlink:  # who had it ended meanwhile, and left nothing behind
-        os.close(descriptor)
-        make_directory(path.parent)
-        return _take_lock(path)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"pid {os.getpid()}\n".encode(), 0)
-    return descriptor
-
-
 def _told(exc: Exception, what: str) -> JournalError:
-    kind = JournalFullError if "full" in str(exc) else JournalError
-    return kind(f"{what}: {exc}")
+    is_full = getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return (JournalFullError if is_full else JournalError)(f"{what}: {exc}")

@@ -40,6 +40,8 @@ def complete_commit(journal: Journal, base: SnapshotId, cut: int) -> Completed:
         files = _drop_entries(journal, cut)
         journal.run("DELETE FROM entry WHERE kind = ? AND seq <= ?", int(RowKind.WHITEOUT), cut)
         journal.run("UPDATE directory SET origin = pending, pending = NULL")
+        for row_id in kept_empty:  # no snapshot has them
+            journal.run("UPDATE directory SET origin = NULL WHERE id = ?", row_id)
         dropped = drop_plain_directories(journal, cut, kept_empty)
         gone = journal.run("SELECT id, blob FROM file" + _UNNAMED, int(RowKind.FILE))
         journal.run("DELETE FROM file" + _UNNAMED, int(RowKind.FILE))
@@ -125,10 +127,25 @@ def _is_natural(origins: dict[int, bytes | None], row_id: int, parent: int, name
     return own == (above + b"/" + name if above else name)
 
 
-def set_pending(journal: Journal, paths: dict[int, Path]) -> None:
-    """Note where each directory is as a commit begins: there the new base will have it."""
+def set_pending(journal: Journal) -> dict[int, Path]:
+    """Note where each directory is as a commit begins, and return it: there the base will have it.
+
+    Whoever calls holds the names of the branch still.
+    """
+    below: dict[int, list[tuple[int, str]]] = {}
+    told = "SELECT child, parent, name FROM entry WHERE kind = ?"
+    for child, parent, name in journal.run(told, int(RowKind.DIRECTORY)):
+        below.setdefault(parent, []).append((child, name.decode("utf-8", "surrogateescape")))
+    paths: dict[int, Path] = {ROOT_ROW: ()}
+    pending = [ROOT_ROW]
+    while pending:
+        row_id = pending.pop()
+        for child, text in below.get(row_id, ()):
+            paths[child] = (*paths[row_id], text)
+            pending.append(child)
     with journal.change():
         for row_id, path in paths.items():
             journal.run(
                 "UPDATE directory SET pending = ? WHERE id = ?", path_to_bytes(path), row_id
             )
+    return paths

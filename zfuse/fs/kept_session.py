@@ -152,14 +152,17 @@ class KeptSession:
 
     # --- looking -------------------------------------------------------------------------------
 
-    async def plan(self, view: HierarchyView | None = None) -> Plan:
-        """Return what a commit would do now, on the base or on another *view*."""
+    async def plan(self, view: HierarchyView | None = None, *, touched: bool = False) -> Plan:
+        """Return what a commit would do now, on the base or on another *view*.
+
+        With *touched* all counts that is being changed, also what could not be committed yet.
+        """
         journal = self.staging.journal
         if journal is None:
             return await self.plan_of(_NO_ROWS, view)
-        async with self.staging.naming:
+        with self.staging.holding():
             rows, _ = await self.rows(journal)
-        return await self.plan_of(rows, view)
+            return await self.plan_of(rows, view, touched=touched)
 
     async def rows(self, journal: Journal) -> tuple[SessionRows, int]:
         """Return the rows of this moment, and how new the newest of them is."""
@@ -191,13 +194,15 @@ class KeptSession:
             cut,
         )
 
-    async def plan_of(self, rows: SessionRows, view: HierarchyView | None = None) -> Plan:
-        """Return what a commit of *rows* would do, on the base or on another *view*."""
+    async def plan_of(
+        self, rows: SessionRows, view: HierarchyView | None = None, *, touched: bool = False
+    ) -> Plan:
+        """Return what a commit of *rows* would do; see ``plan``."""
         repository = self.tree.repository
         view = view or await self.tree.view()
         planner = Planner(repository.assets, view)
         root = rows.directories.get(ROOT_ROW)
-        walk = Walk(rows, view, repository.state.spec_version, self._read)
+        walk = Walk(rows, view, repository.state.spec_version, self._read, touched=touched)
         if root is None:
             return await planner.plan(walk.found)
         return await planner.plan(await trio.to_thread.run_sync(walk.run, root))

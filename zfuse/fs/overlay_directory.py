@@ -30,6 +30,8 @@ class OverlayDirectory(OverlayView):
 
     def ensure_row(self) -> int:
         """Return the id of the row in the journal, made now if there is none."""
+        if self.is_gone:  # another may have its name by now
+            raise StaleError(f"{self.describe()} was removed")
         journal = self.staging.begin()
         if self.row is None:
             if self.parent is None:
@@ -269,6 +271,7 @@ class _Changing:
     async def __aenter__(self) -> None:
         staging = self._directory.staging
         require_short(self._name)
+        await staging.turn()
         try:
             staging.naming.acquire_nowait()  # as a rule nobody has it: no turn of the scheduler
         except trio.WouldBlock:

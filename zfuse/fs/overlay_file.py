@@ -180,6 +180,7 @@ class OverlayFile(WrittenFile):
         return self.staged
 
     async def _stage(self) -> None:
+        was_gone, stamp = self.is_gone, self.staging.stamp
         lower = await self.base()
         size, mtime_ns = await lower.size(), lower.mtime_ns
         ref = await lower.reference() if isinstance(lower, ChunkFile) else None
@@ -187,6 +188,11 @@ class OverlayFile(WrittenFile):
         if ref is None:
             blob, descriptor = await self._copied(await lower.open())
             os.close(descriptor)
+        if (was_gone, stamp) != (self.is_gone, self.staging.stamp):
+            # Another base shows through since: its file is what is to be changed.
+            if blob is not None:
+                self.staging.drop_blob(blob)
+            raise StaleError(f"{self.describe()} became another file")
         row = StagedFile(0, blob, ref, size, mtime_ns, FILE_MODE, is_closed=True)
         if not self.is_gone:
             journal = self.staging.begin()
@@ -344,6 +350,7 @@ class OverlayFile(WrittenFile):
         goes on.
         """
         while True:
+            await self.staging.turn()
             row = self.staged or await self.stage()
             if row.blob is not None and not self.staging.is_frozen(row):
                 break
@@ -361,7 +368,9 @@ class OverlayFile(WrittenFile):
         if not keep:
             blob, descriptor = blobs.open_new()
         elif before is not None:
-            blob, descriptor = await trio.to_thread.run_sync(blobs.copy, before)
+            # Of a file that was removed the descriptor may be all there is.
+            source = before if self._descriptor is None else self._descriptor
+            blob, descriptor = await trio.to_thread.run_sync(blobs.copy, source)
         else:
             assert row.ref is not None
             blob, descriptor = await self._copied(self._content_of(row.ref))

@@ -1,6 +1,5 @@
 """What a directory on a writable branch shows: the base, with the names that changed on top."""
 
-from collections.abc import Callable, Sequence
 from typing import Final, Self, assert_never
 from weakref import WeakValueDictionary
 
@@ -9,13 +8,14 @@ from zfuse.fs.entry import Caching, Directory, Entry, File, Listing
 from zfuse.fs.journal import Journal
 from zfuse.fs.names import NAME_MAX
 from zfuse.fs.overlay_file import OverlayFile
+from zfuse.fs.overlay_listing import Listed, OverlayListing
 from zfuse.fs.staged import EntryRow, Path, RowKind, StagedDirectory
-from zfuse.fs.staging import DIRECTORY_MODE, OverlayPlace, Staging
+from zfuse.fs.staging import DIRECTORY_MODE, Staging
 
 _LOOK_AT: Final = 512
 
 
-class OverlayView(OverlayPlace):
+class OverlayView(Listed):
     """A directory; ``parent`` is None for the root of the branch, and when it is removed."""
 
     def __init__(
@@ -197,8 +197,7 @@ class OverlayView(OverlayPlace):
             lower = None if self.is_gone else await self.lower()
             listing = None if lower is None else await lower.listing()
             if stamp == self.staging.stamp:
-                now = (self.staged_now, self.lower_now)
-                return _OverlayListing(self, self._names(), listing, now)
+                return OverlayListing(self, self._names(), listing)
 
     def _names(self) -> list[tuple[str, EntryRow]]:
         journal = self.staging.journal
@@ -268,48 +267,3 @@ def require_short(name: str) -> None:
     """Raise NameTooLongError for a name that Linux would not hold."""
     if len(name) * 4 > NAME_MAX and len(name.encode("utf-8", "surrogateescape")) > NAME_MAX:
         raise NameTooLongError(f"the name {name[:40]!r}... is too long")
-
-
-_Staged = Callable[[str], Entry | None]
-_Lower = Callable[[str, Entry], Entry | None]
-
-
-class _OverlayListing(Listing):
-    """The names of a directory as they were when it was opened; what is gone is passed over."""
-
-    def __init__(
-        self,
-        directory: Directory,
-        names: Sequence[tuple[str, EntryRow]],
-        lower: Listing | None,
-        now: tuple[_Staged, _Lower],
-    ) -> None:
-        self._directory = directory
-        self._staged_now, self._lower_now = now
-        self._staged = [name for name, row in names if row.kind is not RowKind.WHITEOUT]
-        self._lower = lower
-
-    def __len__(self) -> int:
-        return len(self._staged) + (0 if self._lower is None else len(self._lower))
-
-    async def items(self, start: int, stop: int) -> Sequence[tuple[str, Entry, int]]:
-        """Return a piece of the listing, with an empty name where nothing shows any more."""
-        found: list[tuple[str, Entry, int]] = []
-        count = len(self._staged)
-        if start < count:
-            for name in self._staged[start : min(stop, count)]:
-                child = self._staged_now(name)
-                if child is None:
-                    found.append(("", self._directory, 0))
-                else:
-                    found.append((name, child, await child.size()))
-            return found
-        if self._lower is None:
-            return []
-        for name, entry, size in await self._lower.items(start - count, stop - count):
-            showing = self._lower_now(name, entry) if name else None
-            if showing is None:
-                found.append(("", self._directory, 0))
-            else:
-                found.append((name, showing, size))
-        return found

@@ -17,7 +17,14 @@ from zfuse.fs.base_place import BasePlace, ChunkPlace, chunk_names, shown
 from zfuse.fs.chunk_names import ChunkNames, read_numbers
 from zfuse.fs.names import decode_name
 from zfuse.fs.staged import EntryRow, Path, RowKind, StagedDirectory, StagedFile
-from zfuse.repo.documents import ArrayDocument, Document, chunk_fault, parse_document, path_fault
+from zfuse.repo.documents import (
+    ArrayDocument,
+    Document,
+    chunk_fault,
+    document_of,
+    parse_document,
+    path_fault,
+)
 from zfuse.repo.view import HierarchyView, join
 
 METADATA_NAME = "zarr.json"
@@ -181,7 +188,10 @@ class _Here:
 
 
 class Walk:
-    """Goes through the rows of a session; *read* returns the bytes of a staged file."""
+    """Goes through the rows of a session; *read* returns the bytes of a staged file.
+
+    With *touched* all counts that is being changed, also what could not be committed yet.
+    """
 
     def __init__(
         self,
@@ -189,7 +199,10 @@ class Walk:
         view: HierarchyView,
         spec_version: int,
         read: Callable[[StagedFile], bytes],
+        *,
+        touched: bool = False,
     ) -> None:
+        self._touched = touched
         self._rows = rows
         self._view = view
         self._spec_version = spec_version
@@ -307,6 +320,8 @@ class Walk:
             return self._owner(instance)
         document = self._document(here, path, entry)
         if document is None:
+            if self._touched and instance is not None and instance.base is not None:
+                instance.document = document_of(instance.base)
             return self._owner(instance)
         return self._documented(here, instance, document, path, anew=entry.anew)
 
@@ -375,7 +390,8 @@ class Walk:
             return
         array, coords = chunk
         file = self._rows.files[entry.child]
-        fault = chunk_fault(array.shape, coords, file.size)
+        size = max(file.size, 1) if self._touched else file.size
+        fault = chunk_fault(array.shape, coords, size)
         if fault is not None:
             self.found.invalid.append(Problem(path, fault))
             return
@@ -395,6 +411,8 @@ class Walk:
     def _is_not_ready(
         self, here: _Here, name: str, entry: EntryRow, path: str, *, counts: bool
     ) -> bool:
+        if self._touched:
+            return False
         if entry.child in self._rows.open_files:
             self.found.open_files.append(path)
             self.found.kept.append((here.row_id, name))

@@ -106,6 +106,12 @@ class Planner:
             if not stays.is_dead:
                 showing.insert(0, (natural, stays))
         if not showing:
+            # Somebody took the zarr.json away, and left the directory.
+            is_aside = not natural.hides(node.path)
+            if is_aside and stays is not None and isinstance(node, ArrayNode):
+                hidden = await self._hidden(node, natural)
+                if await self._leaves_chunks(node, hidden, stays, plan):
+                    return
             plan.changes.deleted[node.id] = DeletedNode(node.path, isinstance(node, ArrayNode))
             return
         showing.sort(key=lambda each: each[0].is_copy)
@@ -176,12 +182,13 @@ class Planner:
         return np.unique(together, axis=0) if len(together) else together
 
     async def _leaves_chunks(self, node: Node, hidden: U32, instance: Instance, plan: Plan) -> bool:
-        """Tell whether chunks are left of an array that calls its chunks otherwise by now."""
+        """Tell whether chunks are left of an array that is none any more, or has other names."""
         assert isinstance(node, ArrayNode)
         rows = await self._chunks.rows(node, (), len(node.shape))
         if sum(each.stop - each.start for each in rows) <= len(hidden):
             return False
-        reason = "chunks are left that would have other names; remove them first"
+        told = "would have other names" if instance.is_reshaped else "belong to no array without it"
+        reason = f"chunks are left that {told}; remove them first"
         plan.invalid.append(Problem(f"{instance.path.rstrip('/')}/zarr.json", reason))
         return True
 

@@ -5,12 +5,12 @@ Whoever calls holds the names of the branch still.
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import trio
 
-from zfuse.errors import AlreadyExistsError, NotAllowedError, NotFoundError
+from zfuse.errors import AlreadyExistsError, BusyError, NotAllowedError, NotFoundError
 from zfuse.fs.entry import Directory, Entry
 from zfuse.fs.journal import ROOT_ROW, Journal
 from zfuse.fs.journal_commit import drop_plain_directories
@@ -116,6 +116,7 @@ async def copy(staging: Staging, root: OverlayDirectory, source: Path, target: P
     journal = staging.begin()
     if isinstance(found, OverlayFile):
         row = await found.stage()
+        _require_closed([row])
         copied = await trio.to_thread.run_sync(_copied_file, journal, row)
         with journal.change():
             journal.add_file(copied)
@@ -123,9 +124,11 @@ async def copy(staging: Staging, root: OverlayDirectory, source: Path, target: P
         staging.tell_closed(copied.id)
         return
     files = {} if found.row is None else _files_below(journal, found.row.id)
+    _require_closed(files.values())
     copies: dict[int, StagedFile] = {}
-    for file_id, file in files.items():
-        copies[file_id] = await trio.to_thread.run_sync(_copied_file, journal, file)
+    with staging.holding():
+        for file_id, file in files.items():
+            copies[file_id] = await trio.to_thread.run_sync(_copied_file, journal, file)
     with journal.change():
         made = journal.add_directory(found.origin, found.pending, 0o755, time.time_ns())
         # Where the source goes, the nodes go; see plan.Region.
@@ -229,6 +232,12 @@ async def _walk(root: OverlayDirectory, path: Path) -> OverlayDirectory | Overla
             raise NotFoundError(f"there is nothing at /{'/'.join(path)}")
         place = found
     return place
+
+
+def _require_closed(files: Iterable[StagedFile]) -> None:
+    count = sum(not file.is_closed for file in files)
+    if count:
+        raise BusyError(f"{count} of the files to copy are being written; copy when that is done")
 
 
 def _copied_file(journal: Journal, row: StagedFile) -> StagedFile:

@@ -4,7 +4,8 @@ import logging
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path as FilePath
 from typing import Final
 from weakref import WeakSet, WeakValueDictionary
@@ -72,6 +73,8 @@ class Staging:
         self._committing: Mapping[int, Sequence[tuple[str, EntryRow]]] = {}
         self._names_in_commit: dict[int, frozenset[str]] = {}
         self._unwanted: set[str] = set()
+        self._holders = 0
+        self._changes_wait: trio.Event | None = None
         self._something_unwanted = trio.Event()
         self.refusal: str | None = None  # why nothing can be written, if that is so
         self._directory = directory
@@ -180,12 +183,26 @@ class Staging:
             )
         return name in self._names_in_commit[directory]
 
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Keep the bytes of all closed files as they are, for somebody who reads the rows."""
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
+            self.clear_blobs()
+
     def is_frozen(self, row: StagedFile) -> bool:
         """Tell whether the blob of a file must not change, as it is uploaded or was."""
-        return row.ref is not None or (row.blob is not None and self._is_needed(row.blob))
+        if row.ref is not None or row.blob is None:
+            return row.ref is not None
+        if row.blob in self.uploading or row.blob in self.frozen:
+            return True
+        return bool(self._holders) and row.is_closed
 
     def _is_needed(self, blob: str) -> bool:
-        return blob in self.uploading or blob in self.frozen
+        return bool(self._holders) or blob in self.uploading or blob in self.frozen
 
     def drop_blob(self, blob: str) -> None:
         """Have a blob that no file has any more removed, soon after nobody needs it."""
@@ -199,7 +216,10 @@ class Staging:
     async def drop_blobs(self, blobs: Iterable[str]) -> None:
         """Do the same with many, and return when those that nobody needs are gone."""
         self._unwanted.update(blobs)
-        await self._sweep()
+        try:
+            await self._sweep()
+        except (JournalError, OSError) as exc:
+            log.warning("bytes that nobody needs stay in the journal: %s", exc)
 
     async def sweep_in_background(self) -> None:
         """Remove blobs that no file has any more, for ever."""
@@ -226,6 +246,21 @@ class Staging:
                 journal.blobs.remove(blob)
 
         await trio.to_thread.run_sync(remove)
+
+    async def turn(self) -> None:
+        """Wait as long as changes have to."""
+        while self._changes_wait is not None:
+            await self._changes_wait.wait()
+
+    @contextmanager
+    def changes_wait(self) -> Iterator[None]:
+        """Let all changes wait until the block is done."""
+        waiting = self._changes_wait = trio.Event()
+        try:
+            yield
+        finally:
+            self._changes_wait = None
+            waiting.set()
 
     def tell_closed(self, file_id: int) -> None:
         """Let the bytes of a file be uploaded."""
