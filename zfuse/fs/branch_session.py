@@ -1,6 +1,6 @@
 """The session of one branch: how it is committed, follows the branch, and is taken back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any, Final
@@ -226,15 +226,17 @@ class BranchSession(KeptSession):
             self._landed = None
             for place in self._live_directories():
                 _rebase_row(place, completed)
-            stale = self._forget(completed)
+            taken = {f for f in self._live_files() if f.staged and f.staged.id in completed.files}
+            stale = self._forget(completed, taken)
         await staging.drop_blobs(completed.blobs)
         if self._is_foreign or self._gives_way:
+            own = set() if self._gives_way else taken
             self._is_foreign = self._gives_way = False
-            stale += await self.reconcile()
+            stale += await self.reconcile(own)
         return stale
 
-    def _forget(self, completed: Completed) -> StaleNames:
-        """Forget what a commit took along; return names that are other files now.
+    def _forget(self, completed: Completed, taken: Set[OverlayFile]) -> StaleNames:
+        """Forget that files are staged that a commit took along; return names that are others now.
 
         Each name of a linked file is a file of its own in a snapshot. The newest stays what
         it was. Where this side gave way a name may stand for what others wrote.
@@ -242,7 +244,7 @@ class BranchSession(KeptSession):
         stale: StaleNames = []
         for file in self._live_files():
             file_id = 0 if file.staged is None else file.staged.id
-            if file_id in completed.files:
+            if file in taken:
                 self.staging.files.pop(file_id, None)
                 file.committed()
                 if self._gives_way:
@@ -362,10 +364,15 @@ class BranchSession(KeptSession):
             async with self.staging.naming:
                 await copy(self.staging, self.root, source, target)
 
-    async def reconcile(self) -> StaleNames:
-        """Find the entries whose names mean something else since another base shows through."""
+    async def reconcile(self, own: Set[OverlayFile] = frozenset()) -> StaleNames:
+        """Find the entries whose names mean something else since another base shows through.
+
+        *own* are files that the base got from here.
+        """
         stale: StaleNames = []
         for entry in list(self.staging.live):
+            if entry in own:
+                continue
             if isinstance(entry, OverlayFile):
                 if entry.staged is None and not entry.is_gone and not await _is_current(entry):
                     place = entry.directory
