@@ -52,6 +52,22 @@ def test_status_of_only_untracked_files(command, branch):
     command("status", branch.path).says("nothing to commit", "untracked:")
 
 
+def test_branches_of_any_name(command, branch, work):
+    name = f"{branch.name}/ü %2F?#x"
+    work.official().create_branch(name, branch.tip)
+    command("refresh", branch.path).says(f"branch/{name} is new")
+    (place,) = [p for p in branch.path.parent.iterdir() if p.name.startswith(f"{branch.name}%")]
+    (place / "line/c/0").write_bytes(b"new")
+    command("status", place).says(f"branch {name}, since", "/line: 1 written")
+    told = command("recover", "--journal", work.state, "--json").json_lines
+    assert name in {each["branch"] for each in told}
+    command("discard", place / "line/c/0").says(f"branch {name}: discarded; no changes are left")
+    (place / "line/c/0").write_bytes(b"newer")
+    command("sync", place, "-m", "x").says(f"branch {name} is at")
+    store = work.official().readonly_session(branch=name).store
+    assert get_all(store)["line/c/0"] == b"newer"
+
+
 def test_names_that_are_no_utf_8(zfuse, branch):
     (branch.path / "line" / "notes \udcff").write_bytes(b"n")
     os.mkdir(branch.path / "x\udcff")

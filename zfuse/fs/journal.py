@@ -366,7 +366,7 @@ class Journal:
     def connect(self) -> sqlite3.Connection:
         """Return another connection, whose transactions see one state for all others do."""
         return sqlite3.connect(
-            f"file:{self.directory / 'session.sqlite'}?mode=ro",
+            f"{(self.directory / 'session.sqlite').absolute().as_uri()}?mode=ro",
             uri=True,
             isolation_level=None,
             check_same_thread=False,

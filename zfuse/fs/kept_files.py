@@ -112,7 +112,8 @@ def _look(directory: FilePath) -> KeptFiles:
 @contextlib.contextmanager
 def _opened(directory: FilePath) -> Iterator[sqlite3.Connection]:
     try:
-        database = sqlite3.connect(f"file:{directory / 'session.sqlite'}?mode=ro", uri=True)
+        place = (directory / "session.sqlite").absolute().as_uri()  # names may have % ? #
+        database = sqlite3.connect(f"{place}?mode=ro", uri=True)
         with contextlib.closing(database):
             yield database
     except sqlite3.Error as exc:
