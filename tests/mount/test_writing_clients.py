@@ -38,7 +38,11 @@ pytestmark = [
 
 CROWD = ("zarr_resizes", "zarr_over_obstore", "xarray_appends", "tensorstore_writes", "rsync_a")
 LIBRARIES = ZARR | OTHERS
-ONE_COMMIT_TOOLS = ("cp_a", "edited", "moved", "removed")
+ONE_COMMIT = (
+    *("zarr_resizes", "zarr_deletes", "zarr_overwrites", "zarr_mode_w", "zarr_shards"),
+    *("zarr_over_obstore", "xarray_changes", "tensorstore_writes", "zarrita_writes"),
+    *("edited", "moved", "removed"),
+)
 ON_S3 = ("zarr_overwrites", "xarray_appends", "tensorstore_writes", "moved")
 EXTRA = ("crowd", "one-commit")
 SYNC_S = 60
@@ -172,7 +176,7 @@ def test_what_a_client_writes_is_committed(name, spec, branches, stages, tmp_pat
 def test_many_writers_one_commit(branches, stages, tmp_path):
     """All stages of many writers, each in its own group, with no commit between them."""
     plain = tmp_path / "plain"
-    for name in (*LIBRARIES, *ONE_COMMIT_TOOLS):
+    for name in ONE_COMMIT:
         for root in (plain, branches.root("one-commit")):
             (root / "some" / name).mkdir(parents=True)
             assert sum(1 for _ in stages(name, root / "some" / name)) > 0
@@ -180,7 +184,7 @@ def test_many_writers_one_commit(branches, stages, tmp_path):
     assert_equal(branches, "one-commit", plain)
     for root in (plain, branches.root("one-commit")):
         (root / "some").rename(root / "others")
-        shutil.rmtree(root / "others" / "zarr_creates")
+        shutil.rmtree(root / "others" / "zarr_shards")
     branches.sync("one-commit")
     assert_equal(branches, "one-commit", plain)
 
