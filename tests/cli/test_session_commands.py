@@ -233,6 +233,7 @@ def test_umount_commits_every_branch(command, mounted):
         (first.path / "branch/dev/notes").write_bytes(b"n")
         command("umount", first.path, "--sync").fails(2, "belong together")
         command("umount", first.path, "-m", "x").fails(2, "belong together")
+        command("umount", first.path, "--keep", "--discard").fails(2, "give one of them")
         command("umount", first.path, "--force", "--sync", "-m", "x").fails(2, "zfuse sync")
         outcome = command("umount", first.path, "--sync", "-m", "the end")
         outcome.says("changes on dev are kept")  # the untracked file

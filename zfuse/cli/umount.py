@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -27,9 +28,9 @@ _PATIENCE_S: Final = 30.0
     is_flag=True,
     help="Even if it is in use or its daemon hangs: who uses it loses it.",
 )
-@click.option("--sync", "changes", flag_value="sync", help="Commit what was written first.")
-@click.option("--keep", "changes", flag_value="keep", help="Keep what was written for later.")
-@click.option("--discard", "changes", flag_value="discard", help="Forget what was written.")
+@click.option("--sync", is_flag=True, help="Commit what was written first.")
+@click.option("--keep", is_flag=True, help="Keep what was written for later.")
+@click.option("--discard", is_flag=True, help="Forget what was written.")
 @click.option("-m", "--message", metavar="TEXT", help="What the commit does, for --sync.")
 @output.as_json
 def command(
@@ -37,9 +38,9 @@ def command(
     directory: str | None,
     name: str | None,
     force: bool,
-    changes: str | None,
     message: str | None,
     as_json: bool,
+    **choices: bool,
 ) -> None:
     """End the mount at DIR, and wait until its daemon has ended.
 
@@ -47,6 +48,7 @@ def command(
     is cleared away. Changes that are not committed are kept, and are there again after the
     next zfuse mount --rw, unless told otherwise.
     """
+    changes = _choice(choices)
     _check(force=force, changes=changes, message=message)
     if directory is None:
         if name is None:
@@ -74,6 +76,14 @@ def command(
     elif kept:
         names = ", ".join(output.plain(branch) for branch in kept)
         print(f"changes on {names} are kept; zfuse mount --rw goes on with them")
+
+
+def _choice(choices: Mapping[str, bool]) -> str | None:
+    """Return what is to become of changes, None if nothing is said."""
+    chosen = [name for name, given in choices.items() if given]
+    if len(chosen) > 1:
+        raise InvalidInputError(" and ".join(f"--{name}" for name in chosen) + ": give one of them")
+    return chosen[0] if chosen else None
 
 
 def _check(*, force: bool, changes: str | None, message: str | None) -> None:
