@@ -297,6 +297,15 @@ def test_a_directory_of_thousands_is_listed_while_it_changes(mounted):
     assert os.listdir(directory.parent) == ["zarr.json"]
 
 
+def test_a_directory_that_is_rewound_shows_what_is_there_now(array):
+    descriptor = os.open(array / "c", os.O_RDONLY | os.O_DIRECTORY)
+    assert sorted(os.listdir(descriptor)) == ["0", "1"]
+    (array / "c/2").write_bytes(b"new")
+    (array / "c/0").unlink()
+    assert sorted(os.listdir(descriptor)) == ["1", "2"]
+    os.close(descriptor)
+
+
 def test_copies_inside_the_kernel(array, tmp_path):
     with (array / "c/0").open("rb") as source, (array / "c/2").open("wb") as target:
         copied = os.copy_file_range(source.fileno(), target.fileno(), 1 << 20)

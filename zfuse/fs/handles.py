@@ -27,3 +27,4 @@ class OpenDirectory:
     epoch: int
     start: int = 0
     items: Sequence[DirectoryItem] = ()
+    was_read: bool = False
