@@ -1,8 +1,10 @@
 """Writers keep writing while a mount is synced ten times: nothing is lost, nothing half done."""
 
+import contextlib
 import json
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -13,32 +15,53 @@ from tests.faults.killing import files_below
 from tests.mount.busy_writers import SIZES, content
 from tests.repo.driving import official
 from tests.repo.editing import official_keys
+from zfuse.errors import NotMountedError
 from zfuse.repo.create import create_repository
 from zfuse.storage.local import LocalStorage
 
 pytestmark = [pytest.mark.fuse, pytest.mark.compat]
 
 SYNCS = 10
+LONG = pytest.mark.long
 
 
 @pytest.fixture
 def notes(tmp_path):
-    """Where writers tell what they wrote; they all end with the test."""
+    """Where writers tell what they wrote."""
     place = tmp_path / "notes"
     place.mkdir()
-    yield place
-    (place / "stop").touch()
+    return place
 
 
-def start(branch, notes):
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.mount.busy_writers", role, str(branch), str(notes)],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for role in SIZES
-    ]
+@pytest.fixture
+def start(notes):
+    """A function that starts all writers on a branch; they end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(branch):
+            command = [sys.executable, "-m", "tests.mount.busy_writers"]
+            writers = []
+            for role in SIZES:
+                arguments = [role, str(branch), str(notes)]
+                writer = subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True)
+                stack.callback(writer.communicate)
+                stack.callback(writer.kill)
+                writers.append(writer)
+            return writers
+
+        yield begin
+
+
+def wait_for_all(writers, notes):
+    """Return once each writer has written something."""
+    while len(list(notes.glob("*.closed"))) < len(SIZES):
+        assert all(writer.poll() is None for writer in writers)
+        time.sleep(0.05)
+
+
+def sync_for_ever(mount):
+    while True:
+        mount.call("sync", branch="main", message="more")
 
 
 def stop(writers, notes):
@@ -74,17 +97,15 @@ def contents(repo):
     return [chunks(official_keys(repo, commit)) for commit in commits]
 
 
-def test_nothing_is_lost(tmp_path, mounted, notes):
+def test_nothing_is_lost(tmp_path, mounted, notes, start):
     trio.run(create_repository, LocalStorage(tmp_path / "r"))
     mount = mounted(tmp_path / "r", "--rw", "--journal", str(tmp_path / "state"))
     branch = mount.path / "branch" / "main"
     (branch / "zarr.json").write_bytes(GROUP)
-    writers = start(branch, notes)
+    writers = start(branch)
     closed = []
     try:
-        while len(list(notes.glob("*.closed"))) < len(SIZES):
-            assert all(writer.poll() is None for writer in writers)
-            time.sleep(0.05)
+        wait_for_all(writers, notes)
         for n in range(SYNCS):
             closed.append(told(notes, "closed"))
             mount.call("sync", branch="main", message=f"sync {n}")
@@ -127,3 +148,38 @@ def check_order(commits):
             name = f"mover/{place}" if role == "mover" else key
             assert number >= newest.get(name, 0), f"{key} went back"
             newest[name] = number
+
+
+@pytest.mark.parametrize("seconds", [0.5, *(pytest.param(n / 3, marks=LONG) for n in range(6))])
+def test_the_daemon_dies_under_it_all(tmp_path, mounted, notes, start, seconds):
+    trio.run(create_repository, LocalStorage(tmp_path / "r"))
+    arguments = ("--rw", "--journal", str(tmp_path / "state"))
+    mount = mounted(tmp_path / "r", *arguments)
+    branch = mount.path / "branch" / "main"
+    (branch / "zarr.json").write_bytes(GROUP)
+    writers = start(branch)
+    wait_for_all(writers, notes)
+    threading.Timer(seconds, mount.daemon.kill).start()
+    with pytest.raises(NotMountedError):
+        sync_for_ever(mount)
+    for writer in writers:
+        _, said = writer.communicate(timeout=60)
+        assert "OSError" in said or "Error: [Errno" in said, said
+    closed = told(notes, "closed")
+    assert {key.split("/")[0] for key in closed} >= SIZES.keys() - {"deleter"}
+    again = mounted(tmp_path / "r", *arguments).path / "branch" / "main"
+    lost = {key for key, number in closed.items() if not is_there(again, key, number)}
+    # what a writer was about to replace or delete as the daemon died
+    assert len(lost) == len({key.split("/")[0] for key in lost}), lost
+    assert not any(key.startswith(("replacer/", "mover/")) for key in lost), lost
+
+
+def is_there(branch, key, number):
+    """Tell whether a chunk that was closed is there, or a newer one in its place."""
+    role, *_, place = key.split("/")
+    pattern = f"mover/g?/a/c/{place}" if role == "mover" else key
+    for path in branch.glob(pattern):
+        data = path.read_bytes()
+        found = int.from_bytes(data[:8])
+        return data == content(found, role) and found >= number
+    return False
