@@ -21,7 +21,7 @@ from tests.compat.oracle import METADATA
 from tests.fs.overlay_commits import DOCUMENTS, build, committed, nested_files, zarr_files
 from tests.fs.overlay_model import Branch, ModelFile, Path
 from zfuse.errors import NotFoundError
-from zfuse.fs.branch_session import InvalidChangesError, SyncRequest
+from zfuse.fs.sync_request import InvalidChangesError, SyncRequest
 
 pytestmark = [pytest.mark.compat, pytest.mark.expects_log("is not shown")]
 
@@ -362,14 +362,14 @@ def follow(template, plan):
         trio.run(carry_out, run, plan)
 
 
-@settings(max_examples=40)
+@settings(max_examples=60)
 @given(plan=st.lists(steps, min_size=1, max_size=20))
 def test_a_branch_is_what_was_done_to_it(template, plan):
     follow(template, plan)
 
 
 @pytest.mark.long
-@settings(max_examples=3000, derandomize=False)
+@settings(max_examples=2000, derandomize=False)
 @given(plan=st.lists(steps, min_size=1, max_size=40))
 def test_a_branch_is_what_was_done_to_it_for_long(template, plan):
     follow(template, plan)
