@@ -369,6 +369,7 @@ def test_a_branch_is_what_was_done_to_it(template, plan):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @settings(max_examples=2000, derandomize=False)
 @given(plan=st.lists(steps, min_size=1, max_size=40))
 def test_a_branch_is_what_was_done_to_it_for_long(template, plan):
