@@ -98,7 +98,7 @@ def test_the_next_mount_goes_on_and_says_so(command, left, mount, tmp_path):
         assert "a session with changes was found" in mounted.log.read_text()
         assert all(each["in_use"] for each in told(command, left))
         number = next(e["number"] for e in told(command, left) if e["branch"] == "main")
-        command("recover", number, "--delete", "--journal", left.state).fails(7, "unmount it")
+        command("recover", number, "--delete", "--journal", left.state).fails(7, "unmount")
         outcome = command("recover", number, tmp_path / "rescued", "--journal", left.state)
         outcome.says("saved 3 files to", "left out: 1 chunk that the repository has")
         command("sync", main, "-m", "x").says("is at")

@@ -69,21 +69,9 @@ async def deletion(b):
     return {"deleted": ["/empty", "/g/h", "/g/h/deep"]}
 
 
-async def metadata_alone_removed(b):
-    await b.unlink("other/zarr.json")
-    return {"deleted": ["/other"]}
-
-
 async def group_without_its_zarr_json(b):
     await b.unlink("g/zarr.json")
     return {"deleted": ["/g"]}
-
-
-async def emptied(b):
-    await b.clear()
-    await b.write("zarr.json", GROUP)
-    told = ["/empty", "/g", "/g/a", "/g/h", "/g/h/deep", "/other", "/top"]
-    return {"deleted": told}
 
 
 async def emptied_and_filled(b):
@@ -430,8 +418,8 @@ async def spaces_and_percents(b):
 
 
 SESSIONS = [
-    *(new_nodes, new_metadata, metadata_written_back, chunks, deletion, metadata_alone_removed),
-    *(group_without_its_zarr_json, emptied, emptied_and_filled, moved_array, moved_group),
+    *(new_nodes, new_metadata, metadata_written_back, chunks, deletion),
+    *(group_without_its_zarr_json, emptied_and_filled, moved_array, moved_group),
     *(swapped, swapped_groups, rotated, parent_and_child_change_places, moved_twice),
     *(there_and_back, moved_then_written, written_then_moved, moved_into_a_new_directory),
     *(moved_out_of_a_deleted_group, replaced_by_a_new_one, moved_and_replaced_by_a_new_one),
