@@ -6,6 +6,7 @@ commit, leave it to whoever has it open.
 
 import contextlib
 import os
+from collections.abc import Set
 from dataclasses import replace
 from typing import Final
 
@@ -18,62 +19,42 @@ from zfuse.fs.blobs import journal_errors
 from zfuse.fs.chunk_file import ChunkFile
 from zfuse.fs.content import ChunkContent
 from zfuse.fs.entry import Caching, Content, File
-from zfuse.fs.overlay_content import OverlayContent, WrittenFile
+from zfuse.fs.named_file import NamedFile
+from zfuse.fs.overlay_content import OverlayContent
 from zfuse.fs.staged import RowKind, StagedFile
 from zfuse.fs.staging import FILE_MODE, OverlayPlace, Staging, later_ns
 
 _FILE_SIZE_MAX: Final = 1 << 46
+_NOBODY: Final[Set[Content]] = frozenset()
 
 
-class OverlayFile(WrittenFile):
-    """A file with a name, or several; it is known by the newest, a writer's final one.
+class OverlayFile(NamedFile):
+    """A file.
 
     ``staged`` is what the session has of it, ``lower`` the file of the base that it is
-    otherwise; a file that a commit took along has neither until somebody asks. Of linked files
-    ``names`` are those that somebody looked up.
+    otherwise; a file that a commit took along has neither until somebody asks.
     """
+
+    __slots__ = (
+        *("_descriptor", "_lock", "_past", "_users", "_writers"),
+        *("is_gone", "lower", "staged", "staging"),
+    )
 
     def __init__(
         self, staging: Staging, directory: OverlayPlace, name: str, *, lower: File | None = None
     ) -> None:
+        # The kernel may know a million of these: what few of them need is made when it is needed.
+        super().__init__(directory, name)
         self.staging = staging
-        self.names: list[tuple[OverlayPlace, str]] = [(directory, name)]
-        self._last_name = (directory, name)
         self.staged: StagedFile | None = None
         self.lower = lower
         self.is_gone = False
         self._descriptor: int | None = None
         self._users = 0
-        self._writers: set[Content] = set()  # who changed it and did not close it yet
+        self._writers: Set[Content] = _NOBODY  # who changed it and did not close it yet
         self._past: StagedFile | None = None  # as committed, for who had it open then
-        self._owning = trio.Lock()
+        self._lock: trio.Lock | None = None
         staging.live.add(self)
-
-    @property
-    def directory(self) -> OverlayPlace:
-        """Where it has the name that it is known by, or had its last."""
-        return (self.names[-1] if self.names else self._last_name)[0]
-
-    @property
-    def name(self) -> str:
-        """The name that it is known by, or its last."""
-        return (self.names[-1] if self.names else self._last_name)[1]
-
-    def gain_name(self, directory: OverlayPlace, name: str) -> None:
-        """Know the file by a name that it was just given."""
-        self.lose_name(directory, name)
-        self.names.append((directory, name))
-
-    def meet_name(self, directory: OverlayPlace, name: str) -> None:
-        """Take note of one of its names, without knowing it by that unless it is all there is."""
-        if (directory, name) not in self.names:
-            self.names.insert(0, (directory, name))
-
-    def lose_name(self, directory: OverlayPlace, name: str) -> None:
-        """Take note that a name is no longer one of the file's."""
-        if (directory, name) in self.names:
-            self._last_name = self.names[-1]
-            self.names.remove((directory, name))
 
     @property
     def mtime_ns(self) -> int:
@@ -169,11 +150,17 @@ class OverlayFile(WrittenFile):
             return False
         return await self.directory.lower_entry(self.name) == self.lower
 
+    def _owning(self) -> trio.Lock:
+        """Return what whoever gives the file other bytes holds."""
+        if self._lock is None:
+            self._lock = trio.Lock()
+        return self._lock
+
     # --- changes -------------------------------------------------------------------------------
 
     async def stage(self) -> StagedFile:
         """Have the session hold this file; a chunk of the base stays where it is."""
-        async with self._owning:
+        async with self._owning():
             if self.staged is None:
                 await self._stage()
         assert self.staged is not None
@@ -243,18 +230,18 @@ class OverlayFile(WrittenFile):
 
     def begin_writing(self, writer: Content) -> None:
         """Take note that somebody changes the file."""
-        self._writers.add(writer)
+        self._writers = {*self._writers, writer}
 
     def end_writing(self, writer: Content) -> None:
         """Record that somebody who wrote the file has closed it; a reader changes nothing."""
         if writer in self._writers:
             if len(self._writers) == 1:
                 self._note_closed()
-            self._writers.discard(writer)
+            self._writers = self._writers - {writer}
 
     def stop_writing(self, writer: Content) -> None:
         """Take note that somebody will not change the file any more, closed or not."""
-        self._writers.discard(writer)
+        self._writers = self._writers - {writer}
 
     def _note_closed(self) -> None:
         row = self.staged
@@ -317,12 +304,9 @@ class OverlayFile(WrittenFile):
     def part(self) -> list[tuple[OverlayPlace, str]]:
         """Let go of the names that a commit made files of their own, and return them."""
         row = self.staged
-        if row is None:
-            gone = self.names[:-1]
-        else:
-            gone = [
-                (place, name) for place, name in self.names if not place.has_staged(name, row.id)
-            ]
+        gone = list(self.names[:-1])
+        if row is not None:
+            gone = [(place, n) for place, n in self.names if not place.has_staged(n, row.id)]
         for place, name in gone:
             self.lose_name(place, name)
             place.leave(name)
@@ -354,7 +338,7 @@ class OverlayFile(WrittenFile):
             row = self.staged or await self.stage()
             if row.blob is not None and not self.staging.is_frozen(row):
                 break
-            async with self._owning:
+            async with self._owning():
                 if self.staged is row and (row.blob is None or self.staging.is_frozen(row)):
                     await self._renew_blob(row, keep=keep)
         if self._descriptor is None:
