@@ -8,7 +8,7 @@ from tests.compat.documents import put_all
 from tests.compat.oracle import expected_tree, official_keys
 from tests.compat.place import changing
 from tests.fs.branches import MAIN, writing
-from zfuse.errors import StorageTimeoutError
+from zfuse.errors import StorageTimeoutError, ZfuseError
 from zfuse.fs.writable import Movement
 
 PATIENCE_S = 30  # for what never takes a second; a test that would hang fails
@@ -69,7 +69,7 @@ class Call:
     async def run(self, call, *args):
         try:
             self.result = await call(*args)
-        except Exception as exc:
+        except ZfuseError as exc:
             self.error = exc
 
 
@@ -97,8 +97,18 @@ async def again(b):
 
 async def until(holds):
     with trio.fail_after(PATIENCE_S):
-        while not await holds():
+        while not await holds():  # noqa: ASYNC110 - looks at the disk
             await trio.sleep(0.01)
+
+
+def refuse_chunks(b, stop):
+    """Let the store refuse all chunks until *stop* is reached."""
+
+    async def before(operation, key):
+        if operation == "put" and key.startswith("chunks/") and not stop.reached.is_set():
+            raise StorageTimeoutError("the store is down")
+
+    b.driven.storage.before = before
 
 
 def fail_store(b, prefix, *, after=""):
