@@ -77,4 +77,4 @@ def _list(sessions: list[KeptFiles], state: Path, *, as_json: bool) -> None:
         rows.append((str(number), place, kept, *what))
     output.print_table(rows)
     if not sessions and not as_json:
-        print(f"there are no sessions in {output.plain(str(state))}")
+        print(f"there are no sessions in {output.plain(str(state))}; --journal looks elsewhere")

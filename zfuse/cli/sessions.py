@@ -174,7 +174,8 @@ def explained(*, as_json: bool, **facts: Any) -> Iterator[None]:  # noqa: ANN401
             raise
         way = "zfuse sync --new-branch NAME"
         if exc.details.get("conflicts"):
-            way = "zfuse sync --rebase ours|theirs or --new-branch NAME, or zfuse discard PATH"
+            rebase = "--rebase ours|theirs or " if exc.details.get("solvable") else ""
+            way = f"zfuse sync {rebase}--new-branch NAME, or zfuse discard PATH"
         raise ReportedError(f"{exc}: {way}", exc.exit_code) from exc
 
 

@@ -10,7 +10,7 @@ import click
 
 from zfuse.cli import output
 from zfuse.cli.sessions import explained, settle_changes
-from zfuse.daemon.control import socket_path
+from zfuse.daemon.control import call_mount, socket_path
 from zfuse.daemon.leftovers import clear_leftovers
 from zfuse.daemon.settings import mount_file
 from zfuse.daemon.unmount import daemon_of, mount_at, unmount, wait_for_end
@@ -60,6 +60,7 @@ def command(
     if pid is not None and not force:
         with explained(as_json=as_json, mountpoint=str(mount.path), daemon_ended=False):
             kept = settle_changes(mount, changes, message)
+    journal = call_mount(mount, "config")["journal"] if kept else ""
     os.chdir("/")  # this process shall not be what keeps the mount busy
     unmount(mount, lazy=force)
     # Detached, the mount lives on for who uses it, and so does its daemon.
@@ -75,7 +76,8 @@ def command(
         output.print_json(told)
     elif kept:
         names = ", ".join(output.plain(branch) for branch in kept)
-        print(f"changes on {names} are kept; zfuse mount --rw goes on with them")
+        where = output.plain(journal)
+        print(f"changes on {names} are kept in {where}; zfuse mount --rw goes on with them")
 
 
 def _choice(choices: Mapping[str, bool]) -> str | None:

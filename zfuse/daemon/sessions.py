@@ -144,7 +144,8 @@ def details_of(exc: ZfuseError) -> dict[str, Any]:
         case InvalidChangesError():
             return {"invalid": [{"path": p.path, "reason": p.reason} for p in exc.problems]}
         case BranchConflictError():
-            return {"conflicts": [_obstacle(obstacle) for obstacle in exc.obstacles]}
+            conflicts = [_obstacle(obstacle) for obstacle in exc.obstacles]
+            return {"conflicts": conflicts, "solvable": exc.is_solvable}
         case _:
             return {}
 

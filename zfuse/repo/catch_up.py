@@ -12,7 +12,7 @@ from zfuse.format.repo_info import SnapshotInfo
 from zfuse.format.snapshot import Snapshot
 from zfuse.format.transaction_log import TransactionLog
 from zfuse.repo.at_once import at_once
-from zfuse.repo.conflicts import Conflict, ConflictKind
+from zfuse.repo.conflicts import Conflict, ConflictKind, ConflictPolicy
 from zfuse.repo.merged_log import merge_logs
 from zfuse.repo.repository import Repository
 
@@ -35,10 +35,17 @@ class BranchConflictError(ConflictError):
         self.obstacles = tuple(obstacles)
         places = sorted({o.conflict.path or "moved nodes" for o in obstacles})
         more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+        way = "say whose chunks count" if self.is_solvable else "no rebase solves that"
         super().__init__(
             f"others changed {', '.join(places[:_SHOWN])}{more} on the branch {branch!r} meanwhile;"
-            " say whose changes count, commit to a new branch, or discard yours"
+            f" {way}; or commit to a new branch, or discard yours"
         )
+
+    @property
+    def is_solvable(self) -> bool:
+        """Whether saying whose chunks count would solve all of it."""
+        policy = ConflictPolicy()
+        return all(policy.solves(obstacle.conflict) for obstacle in self.obstacles)
 
 
 @dataclass(frozen=True, slots=True)
