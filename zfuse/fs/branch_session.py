@@ -1,5 +1,6 @@
 """The session of one branch: how it is committed, follows the branch, and is taken back."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path as FilePath
@@ -110,8 +111,18 @@ class BranchSession(KeptSession):
             self._landed = (base, cut)
             return SyncOutcome(self.branch, None, told, 0, await self._complete())
         stored = await self._store(plan, progress)
-        if plan.open_files or self.staging.begin().seq != cut:
-            await self._check_the_rest(base, request)
+        with contextlib.ExitStack() as waiting:
+            if await self._has_moved(base, request):
+                # What is written while this goes on top of theirs could hide theirs.
+                waiting.enter_context(self.staging.changes_wait())
+                await (await self._touching(base)).rebase(request.policy)
+            outcome = await self._make_commit(request, plan, base, cut)
+        return replace(outcome, summary=told, chunks_stored=stored)
+
+    async def _make_commit(
+        self, request: SyncRequest, plan: Plan, base: Snapshot, cut: int
+    ) -> SyncOutcome:
+        """Publish a plan whose chunks are stored, and let the session go on from there."""
         session = Session(self.tree.repository, self.branch, base, plan.changes)
         if request.new_branch is not None:
             await self._branch_off(session, request.new_branch)
@@ -133,8 +144,7 @@ class BranchSession(KeptSession):
             self._landed = (await self._tip() or base, cut)
         else:
             self._is_foreign = landed is None or await self._has_foreign(base, session)
-        stale = await self._complete()
-        return SyncOutcome(session.branch, landed, told, stored, stale)
+        return SyncOutcome(session.branch, landed, {}, 0, await self._complete())
 
     async def _branch_off(self, session: Session, name: str) -> None:
         """Have *session* commit to a new branch, or to one that an earlier try made for it."""
@@ -302,20 +312,12 @@ class BranchSession(KeptSession):
         """How new the newest change is."""
         return 0 if self.staging.journal is None else self.staging.journal.seq
 
-    async def _check_the_rest(self, base: Snapshot, request: SyncRequest) -> None:
-        """Refuse a sync whose new base would hide what others did to files that stay behind.
-
-        These are being written, or came after the sync began.
-
-        Raises:
-            BranchConflictError: others changed the same things.
-        """
+    async def _has_moved(self, base: Snapshot, request: SyncRequest) -> bool:
+        """Tell whether a commit has to go on top of what others did."""
+        if request.new_branch is not None or request.amends:
+            return False
         await self.tree.repository.refresh()
-        if self.tree.repository.branches.get(self.branch) in {None, base.id}:
-            return
-        if request.new_branch is None and not request.amends:
-            session = await self._touching(base)
-            await session.rebase(request.policy)
+        return self.tree.repository.branches.get(self.branch) not in {None, base.id}
 
     async def _touching(self, base: Snapshot) -> Session:
         """Return a session that changes all that this one touches, ready to be committed or not."""
