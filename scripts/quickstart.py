@@ -167,7 +167,7 @@ def check(place: Path) -> int:
     same = np.array_equal(draft["depth"][:], depth()) and bool(
         (draft["temperature"][0] == np.float32(273.15)).all()
     )
-    print("icechunk reads", "what was written" if same else "something else: WRONG")
+    print("icechunk reads", "the same values" if same else "other values: WRONG")
     return 0 if same else 1
 
 
