@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from zfuse.cli import output
-from zfuse.cli.sessions import explained, find_branch
-from zfuse.errors import InvalidInputError
+from zfuse.cli.sessions import InBranch, explained, find_branch
+from zfuse.errors import InvalidInputError, NotMountedError
 
 
 @click.command(epilog='Example: zfuse sync /mnt/repo/branch/main -m "add June"')
@@ -41,11 +41,21 @@ def command(*, path: str | None, as_json: bool, **flags: Any) -> None:  # noqa: 
     flags["metadata"] = dict(_pair(text) for text in flags["metadata"])
     branch = find_branch(path)
     with explained(as_json=as_json, snapshot=None):
-        told = branch.call("sync", **flags)
+        told = _sync(branch, flags)
     if as_json:
         output.print_json(told)
         return
     _print(told)
+
+
+def _sync(branch: InBranch, flags: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return branch.call("sync", **flags)
+    except NotMountedError as exc:
+        raise NotMountedError(
+            f"{exc}; the commit may have been made: then mount again and sync, which never makes"
+            " it twice"
+        ) from exc
 
 
 def _print(told: Mapping[str, Any]) -> None:
