@@ -12,7 +12,8 @@ from zfuse.format.ids import SnapshotId
 from zfuse.format.repo_update import delete_branch
 from zfuse.repo.commit import has_landed
 from zfuse.repo.new_ids import new_id
-from zfuse.repo.publish import change_repository, create_branch
+from zfuse.repo.publish import change_repository
+from zfuse.repo.refs import create_branch
 
 
 @pytest.mark.parametrize("carried_out", [True, False])

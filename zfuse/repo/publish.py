@@ -16,7 +16,6 @@ from typing import Final
 import trio
 
 from zfuse.errors import (
-    AlreadyExistsError,
     BusyError,
     ConflictError,
     NotFoundError,
@@ -33,11 +32,10 @@ from zfuse.format.ref_file import branch_key, encode_ref
 from zfuse.format.repo_info import RepoInfo, Update
 from zfuse.format.repo_info_encoder import encode_repo_info
 from zfuse.format.repo_update import Stamp
-from zfuse.format.repo_update import create_branch as with_branch
 from zfuse.repo.new_ids import new_id
 from zfuse.repo.refs_v1 import parse_ref
 from zfuse.repo.repository import Repository
-from zfuse.storage.base import ABSENT, Storage, Version
+from zfuse.storage.base import ABSENT, Absent, Blob, Storage, Version
 
 _ATTEMPTS: Final = 100
 _AT_ONCE: Final = 5
@@ -77,39 +75,6 @@ async def change_repository(
     repository.adopt(state)
 
 
-async def create_branch(repository: Repository, name: str, target: SnapshotId) -> None:
-    """Make a branch at a snapshot.
-
-    Raises:
-        AlreadyExistsError: there is one of that name.
-        InvalidInputError: version 1 can not hold such a name.
-        NotFoundError: there is no such snapshot.
-        ReadOnlyError: the repository takes no changes.
-    """
-    state = repository.state
-    if state.spec_version > 1:
-        await change_repository(
-            repository, lambda info, stamp: with_branch(info, name, target, stamp)
-        )
-        return
-    storage = repository.storage
-    if not await repository.has_snapshot(target):
-        raise NotFoundError(f"there is no snapshot {target}")
-    key = branch_key(name, encoded_names=has_encoded_names(storage))
-    try:
-        await storage.put(key, encode_ref(target), expect=ABSENT)
-    except VersionMismatchError:
-        raise AlreadyExistsError(f"there is a branch {name!r} already") from None
-    except OutcomeUnknownError as exc:
-        try:
-            found = parse_ref((await storage.get(key)).data, key)
-        except StorageError:
-            raise exc from None
-        if found != target:
-            raise AlreadyExistsError(f"there is a branch {name!r} already") from None
-    repository.adopt(replace(state, branches={**state.branches, name: target}))
-
-
 async def update_repo_info(
     storage: Storage, change: Callable[[RepoInfo, Stamp], RepoInfo]
 ) -> RepoInfo:
@@ -142,7 +107,7 @@ async def update_repo_info(
         async def landed(data: bytes, entry: Update = entry) -> bool:
             return any(_is(update, entry) for update in RepoInfo.decode(data).latest_updates)
 
-        if await _replace(storage, REPO_INFO_KEY, data, blob.version, landed):
+        if await replace_object(storage, REPO_INFO_KEY, data, blob.version, landed):
             return changed
         await storage.delete(overwritten_key(backup))  # nobody will ever refer to it
         await pause(attempt)
@@ -187,7 +152,7 @@ async def move_branch_v1(
         tip = parse_ref(blob.data, key)
         if tip != expected:
             raise ConflictError(f"the branch {branch!r} is at {tip}, no longer at {expected}")
-        if await _replace(storage, key, encode_ref(target), blob.version, landed):
+        if await replace_object(storage, key, encode_ref(target), blob.version, landed):
             return
 
 
@@ -196,14 +161,14 @@ def has_encoded_names(storage: Storage) -> bool:
     return "://" not in storage.url
 
 
-async def _replace(
+async def replace_object(
     storage: Storage,
     key: str,
     data: bytes,
-    version: Version,
+    expect: Version | Absent,
     landed: Callable[[bytes], Awaitable[bool]],
 ) -> bool:
-    """Write *data* over the object at *version*; return False if somebody else was faster.
+    """Write *data* under *key* if the object is as *expect* says; return False if it is not.
 
     *landed* tells by the content of the object whether it is this change, or follows it.
 
@@ -213,7 +178,7 @@ async def _replace(
     lost: OutcomeUnknownError | None = None
     for _ in range(_REPETITIONS):
         try:
-            await storage.put(key, data, expect=version)
+            await storage.put(key, data, expect=expect)
         except VersionMismatchError:
             if lost is None:
                 return False
@@ -221,14 +186,21 @@ async def _replace(
             lost = exc
         else:
             return True
-        try:
-            found = await storage.get(key)
-            if found.version != version:
-                return await landed(found.data)
-        except StorageError as exc:
-            raise OutcomeUnknownError(
-                f"{storage.url}: whether the change was made is not known, as the store stopped"
-                f" answering ({exc}); try again, and zfuse looks before it does anything twice"
-            ) from exc
+        found = await _found(storage, key, expect)
+        if found is not None and found.version != expect:
+            return await landed(found.data)
     assert lost is not None
     raise lost
+
+
+async def _found(storage: Storage, key: str, expect: Version | Absent) -> Blob | None:
+    """Return the object that a write was to make or replace, None if it still has to be made."""
+    try:
+        return await storage.get(key)
+    except StorageError as exc:
+        if expect is ABSENT and isinstance(exc, ObjectNotFoundError):
+            return None
+        raise OutcomeUnknownError(
+            f"{storage.url}: whether the change was made is not known, as the store stopped"
+            f" answering ({exc}); try again, and zfuse looks before it does anything twice"
+        ) from exc

@@ -32,7 +32,8 @@ from zfuse.repo.commit import (
 )
 from zfuse.repo.conflicts import DETECT, ConflictPolicy, rebase
 from zfuse.repo.new_ids import new_id
-from zfuse.repo.publish import create_branch, pause
+from zfuse.repo.publish import pause
+from zfuse.repo.refs import create_branch
 from zfuse.repo.repository import Repository
 from zfuse.repo.working_tree import WorkingTree
 from zfuse.repo.workspace import Workspace

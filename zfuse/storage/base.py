@@ -14,15 +14,17 @@ Version = NewType("Version", str)
 """An opaque token (ETag or generation) that changes when the object does."""
 
 
-class _Absent:
+class Absent:
+    """The type of ``ABSENT``."""
+
     def __repr__(self) -> str:
         return "ABSENT"
 
 
-ABSENT: Final = _Absent()
+ABSENT: Final = Absent()
 """Passed as *expect* to demand that the object does not exist yet."""
 
-Expectation = Version | _Absent | None
+Expectation = Version | Absent | None
 
 
 @dataclass(frozen=True, slots=True)
