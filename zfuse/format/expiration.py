@@ -1,0 +1,98 @@
+"""Snapshots that a version 2 repository forgets: which ones, and what becomes of the others.
+
+Specification: spec-v2-1, "pruned_ancestor_tx_logs".
+"""
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
+
+from zfuse.format.ids import SnapshotId
+from zfuse.format.repo_info import RepoInfo, SnapshotInfo, UpdateKind
+from zfuse.format.repo_info_encoder import MAIN_BRANCH
+from zfuse.format.repo_update import Stamp, check_writable, record
+
+Snapshots = Mapping[SnapshotId, SnapshotInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpirationRule:
+    """What expires: snapshots flushed before ``older_than`` (microseconds since 1970).
+
+    The tips of branches and tags stay, unless these are to be deleted when their tip is that
+    old; ``main`` always stays.
+    """
+
+    older_than: int
+    delete_branches: bool = False
+    delete_tags: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Expiration:
+    """The snapshots that a repository forgets, and the branches and tags that go."""
+
+    snapshots: frozenset[SnapshotId]
+    branches: frozenset[str]
+    tags: frozenset[str]
+
+
+def find_expired(info: RepoInfo, rule: ExpirationRule) -> Expiration:
+    """Return what of *info* is expired by *rule*."""
+    old = {
+        s.id
+        for s in info.snapshots.values()
+        if s.flushed_at < rule.older_than and s.parent_id is not None
+    }
+    branches = {
+        name
+        for name, tip in info.branches.items()
+        if rule.delete_branches and tip in old and name != MAIN_BRANCH
+    }
+    tags = {name for name, tip in info.tags.items() if rule.delete_tags and tip in old}
+    tips = {tip for name, tip in info.branches.items() if name not in branches}
+    tips |= {tip for name, tip in info.tags.items() if name not in tags}
+    return Expiration(frozenset(old - tips), frozenset(branches), frozenset(tags))
+
+
+def expire(info: RepoInfo, expired: Expiration, stamp: Stamp) -> RepoInfo:
+    """Return *info* without what is *expired*.
+
+    Raises:
+        ReadOnlyError: the repository takes no changes.
+    """
+    check_writable(info)
+    changed = replace(
+        info,
+        branches={n: tip for n, tip in info.branches.items() if n not in expired.branches},
+        tags={n: tip for n, tip in info.tags.items() if n not in expired.tags},
+        deleted_tags=(*info.deleted_tags, *sorted(expired.tags)),
+        snapshots=without(info.snapshots, expired.snapshots),
+    )
+    return record(changed, UpdateKind.EXPIRATION_RAN, {}, stamp)
+
+
+def without(snapshots: Snapshots, removed: Set[SnapshotId]) -> dict[SnapshotId, SnapshotInfo]:
+    """Return *snapshots* but those *removed*.
+
+    One whose parent goes hangs on the first snapshot of its history from then on, and names
+    the transaction logs of all that lies between: what it changed against its new parent.
+    """
+    return {
+        s.id: _adopted(s, snapshots) if s.parent_id in removed else s
+        for s in snapshots.values()
+        if s.id not in removed
+    }
+
+
+def _adopted(snapshot: SnapshotInfo, known: Snapshots) -> SnapshotInfo:
+    logs = list(reversed(snapshot.pruned_ancestor_tx_logs))
+    ancestor = _parent(snapshot, known)
+    while ancestor is not None and ancestor.parent_id is not None:
+        logs += [ancestor.id, *reversed(ancestor.pruned_ancestor_tx_logs)]
+        ancestor = _parent(ancestor, known)
+    first = None if ancestor is None else ancestor.id
+    return replace(snapshot, parent_id=first, pruned_ancestor_tx_logs=tuple(reversed(logs)))
+
+
+def _parent(snapshot: SnapshotInfo, known: Snapshots) -> SnapshotInfo | None:
+    return None if snapshot.parent_id is None else known.get(snapshot.parent_id)
