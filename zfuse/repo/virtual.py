@@ -27,8 +27,10 @@ from zfuse.errors import (
 from zfuse.format.chunk_ref import VirtualRef
 from zfuse.format.config import StoreConfig, VirtualChunkContainer
 from zfuse.storage.base import Storage, Unmodified
+from zfuse.storage.preconditions import check_etag, check_last_modified
 
 _CONTAINER_SCHEME: Final = "vcc"
+_LOCAL_ROOT: Final = "file:///"
 _HTTP_PORTS: Final = {"http": ":80", "https": ":443"}
 _ENCODED_DOT: Final = re.compile("%2e", re.IGNORECASE)
 _S3_KINDS: Final = frozenset({"s3", "s3_compatible", "tigris"})
@@ -113,6 +115,27 @@ class Place:
         return self.root == other.root and other.path.startswith(above)
 
 
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """A file that virtual chunks lie in: its size, its time, and its etag if its store has them.
+
+    ``last_modified_ns`` is in nanoseconds since 1970.
+    """
+
+    size: int
+    last_modified_ns: int
+    etag: str | None
+
+    def check(self, location: str, wanted: Unmodified) -> None:
+        """Raise PreconditionFailedError where reading as *wanted* would."""
+        if wanted.etag is not None and self.etag is None:
+            raise PreconditionFailedError(
+                f"{location}: an etag ({wanted.etag}) can not be verified for a local file"
+            )
+        check_etag(location, self.etag or "", wanted)
+        check_last_modified(location, self.last_modified_ns, wanted)
+
+
 class ContainerOpener(Protocol):
     """Opens the storage that a virtual location lies in."""
 
@@ -145,6 +168,17 @@ class VirtualChunkResolver:
                 placed.append((Place.parse(container.url_prefix), container))
         self._containers = _longest_first(placed)
 
+    def locate(self, location: str) -> Place:
+        """Return where *location* is, whoever may read it.
+
+        Raises:
+            ContainerNotAllowedError: it lies in no declared container.
+            CorruptionError: *location* is not a URL that can be read.
+        """
+        url, target, _ = self._contained(location)
+        _refuse_to_climb(url, target)
+        return target
+
     def resolve(self, location: str) -> tuple[Place, VirtualChunkContainer, AllowedPrefix]:
         """Return where *location* is, its container, and what allows reading it.
 
@@ -152,6 +186,17 @@ class VirtualChunkResolver:
             ContainerNotAllowedError: it lies in no declared container, or nobody allowed it.
             CorruptionError: *location* is not a URL that can be read.
         """
+        url, target, container = self._contained(location)
+        allowed = next((a for place, a in self._allowed if place.holds(target)), None)
+        if allowed is None:
+            raise ContainerNotAllowedError(
+                f"{url} may not be read: mount with --allow-virtual {container.url_prefix}"
+            )
+        _refuse_to_climb(url, target)
+        return target, container, allowed
+
+    def _contained(self, location: str) -> tuple[str, Place, VirtualChunkContainer]:
+        """Return the URL that *location* stands for, where it is, and its container."""
         url = self._absolute(location)
         target = Place.parse(url)
         container = next((c for place, c in self._containers if place.holds(target)), None)
@@ -160,14 +205,25 @@ class VirtualChunkResolver:
                 f"{url} lies in no virtual chunk container of this repository;"
                 " its owner has to declare one"
             )
-        allowed = next((a for place, a in self._allowed if place.holds(target)), None)
-        if allowed is None:
-            raise ContainerNotAllowedError(
-                f"{url} may not be read: mount with --allow-virtual {container.url_prefix}"
-            )
-        if target.key != target.path:
-            raise CorruptionError(f"{url} climbs with '..', which no object's name does")
-        return target, container, allowed
+        return url, target, container
+
+    async def head(self, location: str) -> SourceInfo:
+        """Return what the store tells of the file at *location*.
+
+        Raises:
+            ContainerNotAllowedError: see ``resolve``.
+            MissingObjectError: the file is gone.
+        """
+        place, container, allowed = self.resolve(location)
+        storage = await self._storage(place.root, container, allowed)
+        try:
+            found = await storage.head(place.key)
+        except ObjectNotFoundError as exc:
+            raise MissingObjectError(f"{location} is referenced but gone") from exc
+        except InvalidInputError as exc:
+            raise CorruptionError(f"{location} can name no object: {exc}") from exc
+        etag = None if place.root == _LOCAL_ROOT else str(found.version)
+        return SourceInfo(found.size, found.last_modified_ns, etag)
 
     async def read(self, ref: VirtualRef, byte_range: ByteRange) -> bytes:
         """Return the bytes of *byte_range* of the chunk.
@@ -233,6 +289,11 @@ def _no_credentials(text: str, word: str) -> str:
     near = difflib.get_close_matches(word.partition(":")[0].lower(), known, 1)
     hint = f"did you mean ={known[near[0]]}?" if near else "write =anonymous, =env or =profile:NAME"
     return f"{text}: {word!r} are no credentials; {hint}"
+
+
+def _refuse_to_climb(url: str, target: Place) -> None:
+    if target.key != target.path:
+        raise CorruptionError(f"{url} climbs with '..', which no object's name does")
 
 
 def _as_directory(prefix: str) -> str:
