@@ -16,7 +16,7 @@ _DEFAULT_LEVEL: Final = 3
 _HIGHEST_LEVEL: Final = 22
 _DEFAULT_UPDATES_PER_FILE: Final = 1000
 
-_SCHEMES: Final[Mapping[str, tuple[str, ...]]] = {
+SCHEMES: Final[Mapping[str, tuple[str, ...]]] = {
     "s3": ("s3",),
     "s3_compatible": ("s3",),
     "tigris": ("s3", "tigris"),
@@ -133,7 +133,7 @@ def _container(values: object) -> VirtualChunkContainer | None:
     if not isinstance(values, dict):
         return None
     prefix, name, store = values.get("url_prefix"), values.get("name"), _store(values.get("store"))
-    if not isinstance(prefix, str) or store is None or not _is_prefix(prefix, store.kind):
+    if not isinstance(prefix, str) or store is None or not is_prefix(prefix, store.kind):
         return None
     if name is not None and (not isinstance(name, str) or not name or "/" in name):
         return None
@@ -146,15 +146,16 @@ def _store(values: object) -> StoreConfig | None:
     [(kind, options)] = values.items()
     if kind == "local_file_system":
         return StoreConfig(kind, {"path": options}) if isinstance(options, str) else None
-    if kind not in _SCHEMES or not isinstance(options, dict | None):
+    if kind not in SCHEMES or not isinstance(options, dict | None):
         return None
     return StoreConfig(kind, options or {})
 
 
-def _is_prefix(prefix: str, kind: str) -> bool:
+def is_prefix(prefix: str, kind: str) -> bool:
+    """Tell whether *prefix* can be that of a container in a store of the kind *kind*."""
     try:
         url = urlsplit(prefix)
     except ValueError:
         return False
     place = url.path.strip("/") if url.scheme == "file" else url.netloc
-    return prefix.endswith("/") and url.scheme in _SCHEMES[kind] and bool(place)
+    return prefix.endswith("/") and url.scheme in SCHEMES[kind] and bool(place)

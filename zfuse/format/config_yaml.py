@@ -5,7 +5,7 @@ The variants of an enum are tags there: ``!s3 {region: ...}`` is read as the map
 """
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
@@ -18,6 +18,12 @@ _MAX_SIZE: Final = 256 * 1024
 _PREFIX: Final = "tag:yaml.org,2002:"
 
 
+class Variant(dict[str, Any]):
+    """A variant of an enum with its content: a mapping of one key."""
+
+    __slots__ = ()
+
+
 def decode_yaml(data: bytes) -> Json:
     """Return the value that the document *data* holds, None for an empty one.
 
@@ -25,14 +31,21 @@ def decode_yaml(data: bytes) -> Json:
         CorruptionError: *data* is not YAML, or holds what such a file never does (aliases,
             foreign tags).
     """
+    return plain(decode_tagged(data))
+
+
+def decode_tagged(data: bytes) -> object:
+    """Return what ``decode_yaml`` does, with the mappings that were tags as ``Variant``."""
     if len(data) > _MAX_SIZE:
         raise CorruptionError(f"a config.yaml of {len(data)} bytes is too large to be one")
     try:
         # A SafeLoader with fewer types, which builds plain values only.
-        return plain(yaml.load(data, Loader=_Loader))
+        tagged: object = yaml.load(data, Loader=_Loader)
+        plain(tagged)
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
         reason = " ".join(str(exc).split())  # on one line
         raise CorruptionError(f"the config.yaml is damaged: {reason}") from None
+    return tagged
 
 
 class _Loader(yaml.SafeLoader):
@@ -45,15 +58,15 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _variant(loader: _Loader, name: str, node: yaml.Node) -> dict[str, object]:
+def _variant(loader: _Loader, name: str, node: yaml.Node) -> Variant:
     if isinstance(node, yaml.MappingNode):
-        return {name: loader.construct_mapping(node, deep=True)}
+        return Variant({name: loader.construct_mapping(node, deep=True)})
     if isinstance(node, yaml.SequenceNode):
-        return {name: loader.construct_sequence(node, deep=True)}
+        return Variant({name: loader.construct_sequence(node, deep=True)})
     if not isinstance(node, yaml.ScalarNode) or node.style is not None:
-        return {name: node.value}  # in quotes it is a string, whatever it looks like
+        return Variant({name: node.value})  # in quotes it is a string, whatever it looks like
     tag = loader.resolve(yaml.ScalarNode, node.value, (True, False))  # type: ignore[no-untyped-call]
-    return {name: loader.construct_object(yaml.ScalarNode(tag, node.value))}
+    return Variant({name: loader.construct_object(yaml.ScalarNode(tag, node.value))})
 
 
 def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
