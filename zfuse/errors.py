@@ -13,6 +13,7 @@ read them. A message is one line that says what is wrong and what to do next.
     ├── CrossTreeError              copy it instead
     ├── NotAllowedError             this mount or session does not do that
     │   ├── ReadOnlyError
+    │   │   └── ReadOnlyStoreError
     │   └── ContainerNotAllowedError
     ├── InvalidInputError           say it differently
     │   ├── NameTooLongError
@@ -111,6 +112,10 @@ class ReadOnlyError(NotAllowedError):
     """The session reads a tag or a snapshot, or the mount is read-only."""
 
     errno = errno.EROFS
+
+
+class ReadOnlyStoreError(ReadOnlyError, ValueError):
+    """A Zarr store was opened for reading; what zarr raises then is a ValueError."""
 
 
 class ContainerNotAllowedError(NotAllowedError):

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from tests.compat.documents import array_document, put_all
 from tests.compat.place import changing, create, local_place
 from tests.fs.driving import driving
+from zfuse.format.chunk_names import ChunkNames
 from zfuse.format.ids import NodeId
 from zfuse.format.zarr_json import DefaultChunkKeys
 from zfuse.fs.array_chunks import ArrayChunks
-from zfuse.fs.chunk_names import ChunkNames
 from zfuse.fs.inodes import INDEX_LIMIT
 
 lengths = st.lists(st.integers(1, 2**32 - 1), max_size=5)

@@ -25,7 +25,7 @@ def tight(parts: Sequence[U32]) -> Extents:
     return tuple((int(a), int(b) + 1) for a, b in zip(low, high, strict=True))
 
 
-def inside(coords: U32, box: Extents) -> npt.NDArray[np.bool_]:
+def inside(coords: U32, box: Sequence[tuple[int, int]]) -> npt.NDArray[np.bool_]:
     """Return which of *coords* (n, rank) lie in *box*, as far as both have dimensions."""
     found = np.ones(len(coords), np.bool_)
     for axis, (low, high) in enumerate(box[: coords.shape[1]]):

@@ -157,6 +157,12 @@ class RefColumns:
         """How many numbers an index has."""
         return int(self.coords.shape[1])
 
+    @property
+    def sizes(self) -> U64:
+        """How many bytes each chunk has."""
+        inline = self.kinds == RefKind.INLINE
+        return np.where(inline, np.maximum(self.texts.sizes, 0).astype(np.uint64), self.lengths)
+
     def take(self, rows: Rows) -> Self:
         """Return some *rows*, in that order."""
         return type(self)(

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
+from zfuse.format.chunk_names import ChunkNames
 from zfuse.format.ids import NodeId
 from zfuse.format.shard_index import ShardLayout
 from zfuse.format.snapshot import ArrayNode
-from zfuse.fs.chunk_names import ChunkNames
 from zfuse.fs.tree import Tree
 from zfuse.repo.view import HierarchyView
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from zfuse.format.chunk_names import ChunkNames
 from zfuse.format.snapshot import ArrayNode, Node
-from zfuse.fs.chunk_names import ChunkNames
 from zfuse.fs.names import decode_name, encode_name
 from zfuse.fs.staged import Path
 from zfuse.repo.view import HierarchyView, join

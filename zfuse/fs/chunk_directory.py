@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from zfuse.errors import StaleError
+from zfuse.format.chunk_names import read_numbers
 from zfuse.format.snapshot import ArrayNode
 from zfuse.fs.array_chunks import ArrayChunks, array_chunks
 from zfuse.fs.chunk_file import ChunkFile
-from zfuse.fs.chunk_names import read_numbers
 from zfuse.fs.entry import (
     Caching,
     ChainedListing,

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from zfuse.errors import CorruptionError, InvalidInputError
+from zfuse.format.chunk_names import ChunkNames, read_numbers
 from zfuse.format.chunk_ref import ChunkRef
 from zfuse.format.snapshot import ArrayNode, DimensionShape, Node
 from zfuse.format.zarr_json import ArrayMetadata
 from zfuse.fs.base_place import BasePlace, ChunkPlace, chunk_names, shown
-from zfuse.fs.chunk_names import ChunkNames, read_numbers
 from zfuse.fs.names import decode_name
 from zfuse.fs.staged import EntryRow, Path, RowKind, StagedDirectory, StagedFile
 from zfuse.repo.documents import (

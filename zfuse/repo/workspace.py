@@ -8,14 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import numpy as np
 import trio
 
 from zfuse.errors import InvalidInputError
 from zfuse.format.chunk_ref import ChunkRef
+from zfuse.format.extents import inside
+from zfuse.format.ref_columns import RefColumns
 from zfuse.format.snapshot import ArrayNode, Node, Snapshot
 from zfuse.repo.array_columns import array_columns
 from zfuse.repo.change_set import ChangeSet
-from zfuse.repo.chunk_changes import UNTOUCHED, Coords
+from zfuse.repo.chunk_changes import U32, UNTOUCHED, Coords
 from zfuse.repo.chunks import ChunkIndex
 from zfuse.repo.commit import check_moves
 from zfuse.repo.documents import chunk_fault, parse_document
@@ -75,6 +78,18 @@ class Workspace:
                 return change
         return await self._chunks.find(array, coords)
 
+    async def chunk_columns(self, array: ArrayNode) -> list[RefColumns]:
+        """Return where all chunks of an array of the tree are, sorted by index.
+
+        There are no columns, or one of the rank of the array. Chunks outside of its grid, which
+        no commit takes, are among them.
+
+        Raises:
+            MissingObjectError, CorruptionError: a manifest can not be read.
+        """
+        layers = (self._pending, self.tree.changes)
+        return await array_columns(self.repository.assets, array, layers)
+
     async def store_chunk(self, data: bytes) -> ChunkRef:
         """Store the bytes of a chunk, if they are more than fit into a manifest.
 
@@ -109,6 +124,22 @@ class Workspace:
         node = self._check_chunk(path, coords, ref.size)
         self.tree.changes.set_chunk(node.id, coords, ref)
 
+    async def set_chunk_refs(self, path: str, refs: RefColumns) -> None:
+        """Make *refs* chunks of an array; of several with one index the last counts.
+
+        Raises:
+            InvalidInputError: the array can not have one of them; none of them is set.
+            NotFoundError: there is no such array.
+        """
+        await self._turn()
+        node = self.tree.array(path)
+        grid = [(0, dimension.num_chunks) for dimension in node.shape]
+        fits = inside(refs.coords, grid) & (refs.sizes > 0)
+        if not fits.all() or refs.rank != len(grid):
+            row = int(np.argmin(fits))
+            self._check_chunk(path, tuple(refs.coords[row].tolist()), int(refs.sizes[row]))
+        self.tree.changes.chunks_of(node.id).set_many(refs)
+
     async def delete_chunk(self, path: str, coords: Coords) -> None:
         """Make sure that an array has no chunk at *coords*, which may be of any rank.
 
@@ -117,6 +148,15 @@ class Workspace:
         """
         await self._turn()
         self.tree.changes.set_chunk(self.tree.array(path).id, coords, None)
+
+    async def delete_chunks(self, path: str, coords: U32) -> None:
+        """Make sure that an array has no chunks at *coords* (n, rank).
+
+        Raises:
+            NotFoundError: there is no such array.
+        """
+        await self._turn()
+        self.tree.changes.chunks_of(self.tree.array(path).id).delete_many(coords)
 
     async def set_metadata(self, path: str, user_data: bytes) -> bool:
         """Give a node its zarr.json, and make it if there is none; tell if that changes it.
@@ -161,11 +201,8 @@ class Workspace:
             NotFoundError: there is nothing at *source*.
         """
         nodes = self.tree.subtree(source)
-        layers = (self._pending, self.tree.changes)
         references = {
-            node.id: await array_columns(self.repository.assets, node, layers)
-            for node in nodes
-            if isinstance(node, ArrayNode)
+            node.id: await self.chunk_columns(node) for node in nodes if isinstance(node, ArrayNode)
         }
         await self._turn()
         copies = self.tree.copy(nodes, source, target)

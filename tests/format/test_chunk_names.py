@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zfuse.format.chunk_names import ChunkNames
 from zfuse.format.zarr_json import AffixedChunkKeys, DefaultChunkKeys, V2ChunkKeys
-from zfuse.fs.chunk_names import ChunkNames
 
 PLAIN = [DefaultChunkKeys("/"), DefaultChunkKeys("."), V2ChunkKeys("."), V2ChunkKeys("/")]
 AFFIXED = [

@@ -1,0 +1,202 @@
+"""Reading and changing a session by the keys of a Zarr store, in the trio world.
+
+Semantics are those of the official store, but for its faults: a key has one spelling, ranges
+end where the value does, chunks have the names that their array gives them, and what a
+reader can not have is absent instead of an error only where it really is not there.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import numpy as np
+from zarr.abc.store import ByteRequest
+
+from zfuse.format.chunk_ref import ChunkRef
+from zfuse.format.snapshot import ArrayNode
+from zfuse.repo.at_once import at_once
+from zfuse.repo.workspace import Workspace
+from zfuse.zarr_store.keys import METADATA, ChunkKey, MetadataKey, parse_key, refused
+from zfuse.zarr_store.listing import (
+    ChunkPlace,
+    chunk_directories,
+    chunk_places,
+    directory_path,
+    names_in,
+    nodes_below,
+    references,
+)
+from zfuse.zarr_store.ranges import byte_range
+
+_AT_ONCE: Final = 64
+
+WHOLE_CHUNK_MAX: Final = 8 << 20
+"""Larger chunks are fetched in blocks, several at a time."""
+
+LARGE_BLOCK: Final = 1 << 20
+RANGE_BLOCK: Final = 64 << 10
+"""What is fetched for a range: its neighbours in a shard are often asked for next."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedWorkspace:
+    """A workspace by keys."""
+
+    workspace: Workspace
+
+    async def get(self, key: str, request: ByteRequest | None = None) -> bytes | None:
+        """Return what is under *key*, or the bytes that *request* asks for, None for nothing.
+
+        Raises:
+            ZfuseError: there is something, but it can not be read.
+        """
+        match parse_key(self.workspace.tree, key):
+            case MetadataKey(path):
+                node = self.workspace.node(path)
+                return None if node is None else _cut(node.user_data, request)
+            case ChunkKey() as chunk:
+                ref = await self._find(chunk)
+                return None if ref is None else await self._read(ref, request)
+            case None:
+                return None
+
+    async def get_many(
+        self, wanted: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[bytes | None]:
+        """Return what is under many keys, in their order."""
+        wanted = list(wanted)
+        found: list[bytes | None] = [None] * len(wanted)
+
+        async def get(place: int) -> None:
+            found[place] = await self.get(*wanted[place])
+
+        await at_once((partial(get, place) for place in range(len(wanted))), most=_AT_ONCE)
+        return found
+
+    async def size(self, key: str) -> int | None:
+        """Return how many bytes are under *key*, None if nothing is."""
+        match parse_key(self.workspace.tree, key):
+            case MetadataKey(path):
+                node = self.workspace.node(path)
+                return None if node is None else len(node.user_data)
+            case ChunkKey() as chunk:
+                ref = await self._find(chunk)
+                return None if ref is None else ref.size
+            case None:
+                return None
+
+    async def set(self, key: str, data: bytes) -> None:
+        """Store *data* under *key*.
+
+        Raises:
+            AlreadyExistsError: it would turn a group into an array, or the reverse.
+            InvalidInputError: the repository can not hold that.
+            NotFoundError: it is a chunk, but its array does not exist.
+        """
+        match parse_key(self.workspace.tree, key):
+            case MetadataKey(path):
+                await self.workspace.set_metadata(path, data)
+            case ChunkKey(array, coords):
+                await self.workspace.set_chunk(array.path, coords, data)
+            case None:
+                raise refused(self.workspace.tree, key)
+
+    async def set_if_absent(self, key: str, data: bytes) -> None:
+        """Do the same unless there is something under *key*."""
+        if await self.size(key) is None:
+            await self.set(key, data)
+
+    async def delete(self, key: str) -> None:
+        """Remove what is under *key*: of a group all below it, of an array all its chunks."""
+        match parse_key(self.workspace.tree, key):
+            case MetadataKey(path):
+                await self.workspace.delete(path)
+            case ChunkKey(array, coords) as chunk:
+                # Counts as a change where no chunk is, too: the fill value has been written.
+                if chunk.is_in_grid:
+                    await self.workspace.delete_chunk(array.path, coords)
+            case None:
+                return
+
+    async def delete_directory(self, prefix: str) -> None:
+        """Remove all that lies below *prefix*, an empty one for everything."""
+        path = directory_path(prefix)
+        if path is None:
+            return
+        for place in chunk_directories(self.workspace.tree, path):
+            found = await references(self.workspace, place)
+            if found is not None:
+                await self.workspace.delete_chunks(place.array.path, found.coords)
+        for node_path in nodes_below(self.workspace.tree, path):
+            await self.workspace.delete_node(node_path)
+
+    async def nodes(self, prefix: str) -> list[str]:
+        """Return the paths of all nodes below *prefix*, and of the one that it names."""
+        path = directory_path(prefix)
+        return [] if path is None else nodes_below(self.workspace.tree, path)
+
+    async def places(self, prefix: str) -> list[ChunkPlace]:
+        """Return where below *prefix* chunks may be."""
+        path = directory_path(prefix)
+        return [] if path is None else chunk_places(self.workspace.tree, path)
+
+    async def chunk_coords(self, place: ChunkPlace) -> np.ndarray | None:
+        """Return the indices (n, rank) of the chunks at *place*, None if there are none."""
+        found = await references(self.workspace, place)
+        return None if found is None else found.coords
+
+    async def is_empty(self, prefix: str) -> bool:
+        """Tell whether no key lies below *prefix*."""
+        if await self.nodes(prefix):
+            return False
+        for place in await self.places(prefix):
+            if await references(self.workspace, place) is not None:
+                return False
+        return True
+
+    async def directory(self, prefix: str) -> list[str]:
+        """Return the names directly below *prefix*, of keys and of what leads to keys."""
+        path = directory_path(prefix)
+        if path is None:
+            return []
+        tree = self.workspace.tree
+        found = dict.fromkeys([METADATA] if path in tree.nodes else [])
+        found |= dict.fromkeys(tree.children(path))
+        node, places = tree.nodes.get(path), chunk_directories(tree, path)
+        if isinstance(node, ArrayNode):
+            places += [p for p in chunk_places(tree, path) if p.array is node]
+        for place in places:
+            chunks = await references(self.workspace, place)
+            if chunks is not None:
+                found |= dict.fromkeys(names_in(place, chunks.coords))
+        return list(found)
+
+    async def total_size(self, prefix: str) -> int:
+        """Return how many bytes lie below *prefix*."""
+        total = 0
+        for path in await self.nodes(prefix):
+            node = self.workspace.node(path)
+            total += 0 if node is None else len(node.user_data)
+        for place in await self.places(prefix):
+            found = await references(self.workspace, place)
+            total += 0 if found is None else int(found.sizes.sum())
+        return total
+
+    async def _find(self, chunk: ChunkKey) -> ChunkRef | None:
+        if not chunk.is_in_grid:
+            return None
+        return await self.workspace.chunk_ref(chunk.array.path, chunk.coords)
+
+    async def _read(self, ref: ChunkRef, request: ByteRequest | None) -> bytes:
+        wanted = byte_range(request, ref.size)
+        if request is not None:
+            block = RANGE_BLOCK
+        else:
+            block = LARGE_BLOCK if ref.size > WHOLE_CHUNK_MAX else max(ref.size, 1)
+        return await self.workspace.repository.assets.read_chunk(ref, wanted, block=block)
+
+
+def _cut(data: bytes, request: ByteRequest | None) -> bytes:
+    wanted = byte_range(request, len(data))
+    return data[wanted.start : wanted.stop]
