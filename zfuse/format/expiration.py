@@ -96,3 +96,29 @@ def _adopted(snapshot: SnapshotInfo, known: Snapshots) -> SnapshotInfo:
 
 def _parent(snapshot: SnapshotInfo, known: Snapshots) -> SnapshotInfo | None:
     return None if snapshot.parent_id is None else known.get(snapshot.parent_id)
+
+
+def find_unreachable(
+    info: RepoInfo, older_than: int, keep: Set[SnapshotId]
+) -> frozenset[SnapshotId]:
+    """Return the snapshots flushed before *older_than* that no ref and none of *keep* leads to."""
+    reached: set[SnapshotId] = set()
+    for tip in {*info.branches.values(), *info.tags.values(), *keep}:
+        following = info.snapshots.get(tip)
+        while following is not None and following.id not in reached:
+            reached.add(following.id)
+            following = _parent(following, info.snapshots)
+    return frozenset(
+        s.id for s in info.snapshots.values() if s.id not in reached and s.flushed_at < older_than
+    )
+
+
+def forget(info: RepoInfo, snapshots: Set[SnapshotId], stamp: Stamp) -> RepoInfo:
+    """Return *info* without *snapshots*, whose files are to be collected as garbage.
+
+    Raises:
+        ReadOnlyError: the repository takes no changes.
+    """
+    check_writable(info)
+    changed = replace(info, snapshots=without(info.snapshots, snapshots))
+    return record(changed, UpdateKind.GC_RAN, {}, stamp)

@@ -11,6 +11,10 @@ REPO_INFO_KEY: Final = "repo"
 CONFIG_KEY_V1: Final = "config.yaml"
 REFS_PREFIX_V1: Final = "refs/"
 SNAPSHOTS_PREFIX: Final = "snapshots/"
+MANIFESTS_PREFIX: Final = "manifests/"
+TRANSACTIONS_PREFIX: Final = "transactions/"
+CHUNKS_PREFIX: Final = "chunks/"
+OVERWRITTEN_PREFIX: Final = "overwritten/"
 
 _YEAR_3000: Final = 32_503_680_000_000
 """In milliseconds since 1970: names of backups count down to it, so that the newest is first."""
@@ -23,22 +27,22 @@ def snapshot_key(snapshot_id: SnapshotId) -> str:
 
 def manifest_key(manifest_id: ManifestId) -> str:
     """Return where the manifest *manifest_id* is stored."""
-    return f"manifests/{manifest_id}"
+    return f"{MANIFESTS_PREFIX}{manifest_id}"
 
 
 def transaction_log_key(snapshot_id: SnapshotId) -> str:
     """Return where the transaction log of the snapshot *snapshot_id* is stored."""
-    return f"transactions/{snapshot_id}"
+    return f"{TRANSACTIONS_PREFIX}{snapshot_id}"
 
 
 def chunk_key(chunk_id: ChunkId) -> str:
     """Return where the chunk *chunk_id* is stored."""
-    return f"chunks/{chunk_id}"
+    return f"{CHUNKS_PREFIX}{chunk_id}"
 
 
 def overwritten_key(name: str) -> str:
     """Return where the former repo info *name* (a ``backup_path``) is kept."""
-    return f"overwritten/{name}"
+    return f"{OVERWRITTEN_PREFIX}{name}"
 
 
 def backup_name(key: str, at: int, unique: ObjectId) -> str:

@@ -1,0 +1,205 @@
+"""Garbage collection: objects that no version needs are deleted.
+
+What is stored from the cut-off on stays in any case: it may belong to a commit in the making.
+The order is that of need: what refers to others goes before them, so whenever this ends early
+everything that is left is whole.
+"""
+
+import logging
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from zfuse.errors import ObjectNotFoundError
+from zfuse.format.expiration import find_unreachable, forget
+from zfuse.format.ids import ObjectId, SnapshotId
+from zfuse.format.layout import (
+    CHUNKS_PREFIX,
+    MANIFESTS_PREFIX,
+    OVERWRITTEN_PREFIX,
+    SNAPSHOTS_PREFIX,
+    TRANSACTIONS_PREFIX,
+    overwritten_key,
+)
+from zfuse.format.ref_columns import RefColumns, RefKind
+from zfuse.format.repo_info import RepoInfo
+from zfuse.format.repo_update import Stamp
+from zfuse.repo.id_set import IdSet
+from zfuse.repo.publish import change_repository, now_us
+from zfuse.repo.reachable import Tell, manifests_of, quiet, snapshots_of_refs, visit_references
+from zfuse.repo.repository import Repository
+from zfuse.repo.sweep import Choose, Sweeper, Swept, unneeded
+from zfuse.storage.base import ObjectInfo
+
+U8 = npt.NDArray[np.uint8]
+
+log = logging.getLogger(__name__)
+
+_DELETES_AT_ONCE: Final = 64
+_UPDATE_US: Final = 3_600_000_000
+"""Longer than this no change of the repository takes from its backup to its publication."""
+
+
+@dataclass(frozen=True, slots=True)
+class GcSummary:
+    """What was deleted. ``bytes_deleted`` are those of all but the former repo info files.
+
+    Those are ``backups_deleted``, which the official library leaves.
+    """
+
+    bytes_deleted: int = 0
+    chunks_deleted: int = 0
+    manifests_deleted: int = 0
+    snapshots_deleted: int = 0
+    attributes_deleted: int = 0
+    transaction_logs_deleted: int = 0
+    backups_deleted: int = 0
+    backup_bytes_deleted: int = 0
+
+
+async def collect_garbage(
+    repository: Repository,
+    older_than: int,
+    *,
+    dry_run: bool = False,
+    keep: Set[SnapshotId] = frozenset(),
+    max_concurrent_deletes: int = _DELETES_AT_ONCE,
+    tell: Tell = quiet,
+) -> GcSummary:
+    """Delete what was stored before *older_than* (microseconds since 1970) and nobody needs.
+
+    Needed is what refs lead to, what *keep* leads to, and what snapshots flushed since then
+    lead to, be they on a branch or not. *older_than* must be before any session began that is
+    not committed yet: chunks of those are nobody's so far. With ``dry_run`` the summary tells
+    what would be deleted.
+
+    Raises:
+        ReadOnlyError: the repository takes no changes.
+        MissingObjectError: a file is gone that tells what is needed; nothing is deleted.
+        StorageError: the store failed; what is left is whole, and the next run goes on.
+    """
+    older_than = min(older_than, now_us())
+    await repository.refresh()
+    roots = await _roots(repository, older_than, keep, dry_run=dry_run)
+    needed = await _mark(repository, roots, tell)
+    sweeper = Sweeper(repository.storage, max_concurrent_deletes, dry_run)
+
+    async def sweep(prefix: str, kept: IdSet) -> Swept:
+        return await _sweep(sweeper, prefix, unneeded(prefix, kept, older_than), tell)
+
+    snapshots = await sweep(SNAPSHOTS_PREFIX, needed.snapshots)
+    logs = await sweep(TRANSACTIONS_PREFIX, needed.logs)
+    manifests = await sweep(MANIFESTS_PREFIX, needed.manifests)
+    chunks = await sweep(CHUNKS_PREFIX, needed.chunks)
+    backups = Swept()
+    if repository.state.info is not None:
+        choose = await _unneeded_backups(repository, repository.state.info, older_than)
+        backups = await _sweep(sweeper, OVERWRITTEN_PREFIX, choose, tell)
+    return GcSummary(
+        bytes_deleted=snapshots.nbytes + logs.nbytes + manifests.nbytes + chunks.nbytes,
+        chunks_deleted=chunks.count,
+        manifests_deleted=manifests.count,
+        snapshots_deleted=snapshots.count,
+        transaction_logs_deleted=logs.count,
+        backups_deleted=backups.count,
+        backup_bytes_deleted=backups.nbytes,
+    )
+
+
+async def _sweep(sweeper: Sweeper, prefix: str, choose: Choose, tell: Tell) -> Swept:
+    return await sweeper.sweep(prefix, choose, lambda seen: tell(prefix.rstrip("/"), seen, 0))
+
+
+# -- what is needed -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Roots:
+    """The snapshots that stay, and the transaction logs."""
+
+    snapshots: frozenset[SnapshotId]
+    logs: frozenset[SnapshotId]
+
+
+@dataclass(frozen=True, slots=True)
+class _Needed:
+    snapshots: IdSet
+    logs: IdSet
+    manifests: IdSet
+    chunks: IdSet
+
+
+async def _roots(
+    repository: Repository, older_than: int, keep: Set[SnapshotId], *, dry_run: bool
+) -> _Roots:
+    """Take unreachable snapshots out of the repo info, and return what stays.
+
+    From then on nobody can put a branch there, so what is marked later holds.
+    """
+    info = repository.state.info
+    if info is None:
+        reached = {*(await snapshots_of_refs(repository)), *keep}
+        return _Roots(frozenset(reached), frozenset(reached))
+    if dry_run:
+        stay = info.snapshots.keys() - find_unreachable(info, older_than, keep)
+    else:
+
+        def change(info: RepoInfo, stamp: Stamp) -> RepoInfo:
+            return forget(info, find_unreachable(info, older_than, keep), stamp)
+
+        await change_repository(repository, change)
+        assert repository.state.info is not None
+        info = repository.state.info
+        stay = set(info.snapshots)
+    pruned = {log_id for each in stay for log_id in info.snapshots[each].pruned_ancestor_tx_logs}
+    return _Roots(frozenset(stay), frozenset(stay | pruned))
+
+
+async def _mark(repository: Repository, roots: _Roots, tell: Tell) -> _Needed:
+    manifests = await manifests_of(repository.assets, roots.snapshots, tell)
+    chunks = IdSet()
+
+    def mark(columns: RefColumns) -> None:
+        chunks.add(columns.chunk_ids[columns.kinds == RefKind.NATIVE])
+
+    await visit_references(repository.assets, manifests, mark, tell)
+    return _Needed(_set_of(roots.snapshots), _set_of(roots.logs), _set_of(manifests), chunks)
+
+
+def _set_of(ids: Iterable[ObjectId]) -> IdSet:
+    found = IdSet()
+    found.add(np.frombuffer(b"".join(ids), np.uint8).reshape(-1, ObjectId.SIZE))
+    return found
+
+
+# -- former repo info files ---------------------------------------------------------------------
+
+
+async def _unneeded_backups(repository: Repository, info: RepoInfo, older_than: int) -> Choose:
+    """Return what picks the backups that no page of the ops log is in, now or later.
+
+    As the log grows each of its newest entries becomes the last of its page in turn, and the
+    backup that the entry names the next page. Of older pages only those that follow each other
+    are ever read.
+    """
+    pages: set[str] = set()
+    page = info.repo_before_updates
+    while page is not None and page not in pages:
+        pages.add(page)
+        try:
+            blob = await repository.storage.get(overwritten_key(page))
+        except ObjectNotFoundError:
+            log.info("the ops log ends early: %s is gone", overwritten_key(page))
+            break
+        page = RepoInfo.decode(blob.data).repo_before_updates
+    limit_ns = min(older_than, now_us() - _UPDATE_US) * 1000
+    pages |= {each.backup_path for each in info.latest_updates if each.backup_path is not None}
+    keys = set(map(overwritten_key, pages))
+
+    def choose(infos: Iterable[ObjectInfo]) -> list[ObjectInfo]:
+        return [each for each in infos if each.last_modified_ns < limit_ns and each.key not in keys]
+
+    return choose
