@@ -146,6 +146,38 @@ class ContainerOpener(Protocol):
         ...
 
 
+class DeclaredContainers:
+    """The virtual chunk containers that the configuration of a repository declares."""
+
+    def __init__(self, containers: Mapping[str, VirtualChunkContainer]) -> None:
+        placed: list[tuple[Place, VirtualChunkContainer]] = []
+        for container in containers.values():
+            with contextlib.suppress(CorruptionError):  # as the official library does
+                placed.append((Place.parse(container.url_prefix), container))
+        self._containers = _longest_first(placed)
+
+    def absolute(self, location: str) -> str:
+        """Return *location* as a URL, which it is unless it is ``vcc://CONTAINER/rest``.
+
+        Raises:
+            ContainerNotAllowedError: there is no container of that name.
+        """
+        scheme, _, rest = location.partition("://")
+        if scheme.lower() != _CONTAINER_SCHEME:
+            return location
+        name, _, path = rest.partition("/")
+        for _, container in self._containers:
+            if container.name == name:
+                return _as_directory(container.url_prefix) + path
+        raise ContainerNotAllowedError(
+            f"{location}: this repository declares no virtual chunk container named {name!r}"
+        )
+
+    def holding(self, place: Place) -> VirtualChunkContainer | None:
+        """Return the container that *place* lies in, None if it lies in none."""
+        return next((c for above, c in self._containers if above.holds(place)), None)
+
+
 class VirtualChunkResolver:
     """Reads virtual chunks from the containers that are both declared and allowed."""
 
@@ -162,11 +194,7 @@ class VirtualChunkResolver:
 
     def declare(self, containers: Mapping[str, VirtualChunkContainer]) -> None:
         """Take over the containers of a configuration that changed."""
-        placed: list[tuple[Place, VirtualChunkContainer]] = []
-        for container in containers.values():
-            with contextlib.suppress(CorruptionError):  # as the official library does
-                placed.append((Place.parse(container.url_prefix), container))
-        self._containers = _longest_first(placed)
+        self._containers = DeclaredContainers(containers)
 
     def locate(self, location: str) -> Place:
         """Return where *location* is, whoever may read it.
@@ -197,9 +225,9 @@ class VirtualChunkResolver:
 
     def _contained(self, location: str) -> tuple[str, Place, VirtualChunkContainer]:
         """Return the URL that *location* stands for, where it is, and its container."""
-        url = self._absolute(location)
+        url = self._containers.absolute(location)
         target = Place.parse(url)
-        container = next((c for place, c in self._containers if place.holds(target)), None)
+        container = self._containers.holding(target)
         if container is None:
             raise ContainerNotAllowedError(
                 f"{url} lies in no virtual chunk container of this repository;"
@@ -265,18 +293,6 @@ class VirtualChunkResolver:
             storage = await self._opener.open_container(root, container.store, allowed.credentials)
             storage = self._storages.setdefault(key, storage)
         return storage
-
-    def _absolute(self, location: str) -> str:
-        scheme, _, rest = location.partition("://")
-        if scheme.lower() != _CONTAINER_SCHEME:
-            return location
-        name, _, path = rest.partition("/")
-        for _, container in self._containers:
-            if container.name == name:
-                return _as_directory(container.url_prefix) + path
-        raise ContainerNotAllowedError(
-            f"{location}: this repository declares no virtual chunk container named {name!r}"
-        )
 
 
 def store_options(store: StoreConfig) -> Mapping[str, Any]:
