@@ -29,6 +29,8 @@ COMMANDS: Final = {
     "mv": "Move a group or array, without copying chunks.",
     "cp": "Copy a group or array, without copying chunks.",
     "refresh": "Let the branches of a mount move to their newest snapshot.",
+    "branch": "List, make, delete and move branches.",
+    "tag": "List, make and delete tags.",
     "log": "Show the history of a ref.",
     "show": "Show a snapshot, or all refs of a repository.",
     "ls": "List the nodes of a group.",
@@ -36,6 +38,7 @@ COMMANDS: Final = {
     "cat": "Print the bytes of a zarr.json or a chunk.",
     "info": "Describe a group or an array.",
     "create": "Make an empty repository.",
+    "fsck": "Check that a repository is sound.",
     "doctor": "Find out what is wrong on this machine.",
 }
 """Every subcommand, and the line that ``zfuse --help`` has for it."""
@@ -57,7 +60,7 @@ class LazyGroup(click.Group):
         """Import a command."""
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"zfuse.cli.{cmd_name}").command
+        command = importlib.import_module(f"zfuse.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
         return command
 

@@ -28,7 +28,8 @@ class Target:
 
     ``inside`` are the names between the root of a mount and the path that was given, empty
     for a repository; ``mounted`` is the one ref that the mount shows, None if it shows all;
-    ``flagged`` tells that the command line itself names a ref.
+    ``flagged`` tells that the command line itself names a ref. ``mountpoint`` is where the
+    mount is, None for a repository.
     """
 
     location: str
@@ -36,6 +37,7 @@ class Target:
     inside: tuple[str, ...] = ()
     mounted: Ref | None = None
     flagged: bool = False
+    mountpoint: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def find_target(text: str | None, flags: Mapping[str, Any]) -> Target:
         Ref(RefKind(settings["ref"]["kind"]), settings["ref"]["name"]) if settings["ref"] else None
     )
     merged = merge([layer, _as_layer(settings)])
-    return Target(settings["repository"], merged, inside, ref, flagged)
+    return Target(settings["repository"], merged, inside, ref, flagged, mount.path)
 
 
 def find_target_and_ref(
