@@ -6,19 +6,24 @@ reader can not have is absent instead of an error only where it really is not th
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 import numpy as np
+import trio
 from zarr.abc.store import ByteRequest
 
+from zfuse.errors import InvalidInputError, NotAllowedError
 from zfuse.format.chunk_ref import ChunkRef
+from zfuse.format.ref_columns import RefColumns
 from zfuse.format.snapshot import ArrayNode
 from zfuse.repo.at_once import at_once
+from zfuse.repo.virtual import DeclaredContainers
 from zfuse.repo.workspace import Workspace
 from zfuse.zarr_store.keys import METADATA, ChunkKey, MetadataKey, parse_key, refused
 from zfuse.zarr_store.listing import (
+    U32,
     ChunkPlace,
     chunk_directories,
     chunk_places,
@@ -28,6 +33,7 @@ from zfuse.zarr_store.listing import (
     references,
 )
 from zfuse.zarr_store.ranges import byte_range
+from zfuse.zarr_store.virtual_refs import VirtualColumns, checked, with_urls
 
 _AT_ONCE: Final = 64
 
@@ -107,6 +113,62 @@ class KeyedWorkspace:
         if await self.size(key) is None:
             await self.set(key, data)
 
+    async def set_virtual_ref(self, key: str, columns: VirtualColumns, *, validate: bool) -> None:
+        """Make the one virtual reference of *columns*, whatever its index, the chunk of *key*.
+
+        Raises:
+            InvalidInputError: it lies in no container, or the array can not have such a chunk.
+            NotAllowedError: *key* is not that of a chunk.
+            NotFoundError: there is no such array.
+        """
+        chunk = parse_key(self.workspace.tree, key)
+        if chunk is None:
+            raise refused(self.workspace.tree, key)
+        if isinstance(chunk, MetadataKey):
+            raise NotAllowedError(f"{key} is no chunk; set a zarr.json with the method set")
+        columns = replace(columns, coords=np.array([chunk.coords], np.uint32))
+        if await self.set_virtual_refs(chunk.array.path, columns, validate=validate):
+            raise InvalidInputError(
+                f"{columns.locations[0]} lies in no virtual chunk container of this repository;"
+                " declare one first"
+            )
+
+    async def set_virtual_refs(
+        self, path: str, columns: VirtualColumns, *, validate: bool
+    ) -> list[tuple[int, ...]] | None:
+        """Make virtual references chunks of an array, all that lie in a container or none.
+
+        Returns the indices of those that lie in no container, if *validate*; None if all do.
+
+        Raises:
+            InvalidInputError: the array can not have one of the chunks; none of them is set.
+            NotFoundError: there is no such array.
+        """
+        config = self.workspace.repository.state.config
+        containers = DeclaredContainers(config.virtual_chunk_containers) if validate else None
+        refs, failed = await trio.to_thread.run_sync(checked, columns, containers)
+        array_path = "/" + path.strip("/")
+        if len(refs):
+            await self.workspace.set_chunk_refs(array_path, refs)
+        else:
+            self.workspace.tree.array(array_path)
+        return failed or None
+
+    async def chunk_columns(self, path: str) -> RefColumns | None:
+        """Return the references of all chunks of an array, with their locations as URLs.
+
+        Raises:
+            ContainerNotAllowedError: a location names a container that does not exist.
+            NotFoundError: there is no such array.
+        """
+        array = self.workspace.tree.array("/" + path.strip("/"))
+        found = await references(self.workspace, array)
+        if found is None:
+            return None
+        config = self.workspace.repository.state.config
+        containers = DeclaredContainers(config.virtual_chunk_containers)
+        return await trio.to_thread.run_sync(with_urls, found, containers)
+
     async def delete(self, key: str) -> None:
         """Remove what is under *key*: of a group all below it, of an array all its chunks."""
         match parse_key(self.workspace.tree, key):
@@ -125,7 +187,7 @@ class KeyedWorkspace:
         if path is None:
             return
         for place in chunk_directories(self.workspace.tree, path):
-            found = await references(self.workspace, place)
+            found = await references(self.workspace, place.array, place.prefix)
             if found is not None:
                 await self.workspace.delete_chunks(place.array.path, found.coords)
         for node_path in nodes_below(self.workspace.tree, path):
@@ -141,9 +203,9 @@ class KeyedWorkspace:
         path = directory_path(prefix)
         return [] if path is None else chunk_places(self.workspace.tree, path)
 
-    async def chunk_coords(self, place: ChunkPlace) -> np.ndarray | None:
+    async def chunk_coords(self, place: ChunkPlace) -> U32 | None:
         """Return the indices (n, rank) of the chunks at *place*, None if there are none."""
-        found = await references(self.workspace, place)
+        found = await references(self.workspace, place.array, place.prefix)
         return None if found is None else found.coords
 
     async def is_empty(self, prefix: str) -> bool:
@@ -151,7 +213,7 @@ class KeyedWorkspace:
         if await self.nodes(prefix):
             return False
         for place in await self.places(prefix):
-            if await references(self.workspace, place) is not None:
+            if await references(self.workspace, place.array, place.prefix) is not None:
                 return False
         return True
 
@@ -167,7 +229,7 @@ class KeyedWorkspace:
         if isinstance(node, ArrayNode):
             places += [p for p in chunk_places(tree, path) if p.array is node]
         for place in places:
-            chunks = await references(self.workspace, place)
+            chunks = await references(self.workspace, place.array, place.prefix)
             if chunks is not None:
                 found |= dict.fromkeys(names_in(place, chunks.coords))
         return list(found)
@@ -179,7 +241,7 @@ class KeyedWorkspace:
             node = self.workspace.node(path)
             total += 0 if node is None else len(node.user_data)
         for place in await self.places(prefix):
-            found = await references(self.workspace, place)
+            found = await references(self.workspace, place.array, place.prefix)
             total += 0 if found is None else int(found.sizes.sum())
         return total
 

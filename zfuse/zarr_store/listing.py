@@ -68,12 +68,16 @@ def _all_chunks(node: object) -> ChunkPlace | None:
     return None if names is None else ChunkPlace(node, names)  # type: ignore[arg-type]
 
 
-async def references(workspace: Workspace, place: ChunkPlace) -> RefColumns | None:
-    """Return the references of the chunks at *place* in the grid of their array, if any."""
-    array = place.array
+async def references(
+    workspace: Workspace, array: ArrayNode, prefix: tuple[int, ...] = ()
+) -> RefColumns | None:
+    """Return the references of an array's chunks whose index starts with *prefix*, if any.
+
+    What is outside of the array's grid is left out.
+    """
     for columns in await workspace.chunk_columns(array):
         grid = [(0, dimension.num_chunks) for dimension in array.shape]
-        grid[: len(place.prefix)] = [(number, number + 1) for number in place.prefix]
+        grid[: len(prefix)] = [(number, number + 1) for number in prefix]
         found = inside(columns.coords, grid)
         if found.all():
             return columns

@@ -1,252 +1,162 @@
-"""The store of a session for zarr-python, with the methods of the official library's.
+"""The store of a session with all methods of the official library's: virtual references, too."""
 
-zarr calls it from an event loop of its own, the work is done in the trio world. Errors are
-those of zfuse, but for what zarr expects of every store: a FileNotFoundError where there is no
-size to tell, a TypeError for what is no buffer and no range. A subclass that has other errors
-translates them in ``_run`` and ``_run_async``, through which all work passes.
-"""
-
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import Literal, Protocol
+from typing import Any
 
-from zarr.abc.store import ByteRequest, Store
-from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+import numpy as np
 
-from zfuse import portal
-from zfuse.errors import ReadOnlyStoreError
-from zfuse.repo.workspace import Workspace
-from zfuse.zarr_store.keyed import KeyedWorkspace
-from zfuse.zarr_store.listing import chunk_keys, key_of
-from zfuse.zarr_store.ranges import check_request
+from zfuse.errors import InvalidInputError
+from zfuse.zarr_store.session_store import SessionStore
+from zfuse.zarr_store.virtual_refs import (
+    U64,
+    Checksum,
+    ChunkBatch,
+    VirtualChunk,
+    VirtualColumns,
+    batches,
+    columns_of,
+    grid_columns,
+)
 
-
-class Owner(Protocol):
-    """What a store belongs to: a session, or something like one.
-
-    It is asked in the thread of the caller, so it may block. Stores are equal where their
-    owners are, and can be pickled where their owners can.
-    """
-
-    @property
-    def workspace(self) -> Workspace:
-        """The nodes and chunks that the store shows."""
-        ...
-
-    @property
-    def read_only(self) -> bool:
-        """Whether nothing may be changed."""
-        ...
+Failed = list[tuple[int, ...]] | None
+_Setting = Callable[[], Awaitable[Failed]]
 
 
-class IcechunkStore(Store):
+class IcechunkStore(SessionStore):
     """The nodes and chunks of a session under the keys of Zarr v3."""
 
-    def __init__(self, owner: Owner, read_only: bool | None = None) -> None:  # noqa: FBT001 - as zarr
-        """Show *owner*; *read_only* where it says so, or *owner* if it is None."""
-        super().__init__(read_only=owner.read_only if read_only is None else read_only)
-        self._owner = owner
-
-    @property
-    def session(self) -> Owner:
-        """The session that this shows."""
-        return self._owner
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, IcechunkStore) and self._owner == other._owner
-
-    __hash__ = None  # type: ignore[assignment]  # equal stores may go on to differ
-
-    def __repr__(self) -> str:
-        kind = "read-only" if self.read_only else "writable"
-        return f"<zfuse.IcechunkStore of {self._owner!r}, {kind}>"
-
-    __str__ = __repr__
-
-    @property
-    def supports_writes(self) -> bool:
-        """Whether the session takes changes."""
-        return not self._owner.read_only
-
-    @property
-    def supports_deletes(self) -> bool:
-        """Whether the session takes changes."""
-        return not self._owner.read_only
-
-    @property
-    def supports_listing(self) -> bool:
-        """Whether keys can be listed: always."""
-        return True
-
-    @property
-    def supports_partial_writes(self) -> Literal[False]:
-        """Whether parts of a value can be set: never."""
-        return False
-
-    @property
-    def supports_consolidated_metadata(self) -> bool:
-        """Whether zarr may gather metadata in one place: they are that already."""
-        return False
-
-    @property
-    def _supports_sync_io(self) -> bool:
-        """Whether zarr may read chunks in few threads that each wait for their bytes."""
-        # From far away that takes longer than many requests at the same time.
-        url = self._owner.workspace.repository.storage.url
-        return "://" not in url or url == "memory://"
-
-    def with_read_only(self, read_only: bool = False) -> "IcechunkStore":  # noqa: FBT001, FBT002 - zarr's
-        """Return another store of the same session."""
-        return type(self)(self._owner, read_only or self._owner.read_only)
-
-    async def get(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
-        """Return what is under *key*, as far as *byte_range* reaches, None for nothing.
-
-        Ranges end where the value does.
-
-        Raises:
-            ZfuseError: there is something, but it can not be read.
-        """
-        check_request(byte_range)
-        data = await self._run_async(partial(self._keyed.get, key, byte_range))
-        return None if data is None else prototype.buffer.from_bytes(data)
-
-    def get_sync(
+    def set_virtual_ref(
         self,
         key: str,
+        location: str,
         *,
-        prototype: BufferPrototype | None = None,
-        byte_range: ByteRequest | None = None,
-    ) -> Buffer | None:
-        """Do what ``get`` does, and wait for it."""
-        check_request(byte_range)
-        data = self._run(partial(self._keyed.get, key, byte_range))
-        prototype = prototype or default_buffer_prototype()
-        return None if data is None else prototype.buffer.from_bytes(data)
+        offset: int,
+        length: int,
+        checksum: Checksum = None,
+        validate_container: bool = True,
+    ) -> None:
+        """Make *length* bytes at *offset* of the file at *location*, a URL, the chunk of *key*.
 
-    async def get_partial_values(
-        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> list[Buffer | None]:
-        """Return what is under many keys, or parts of it, in their order."""
-        wanted = list(key_ranges)
-        for _, byte_range in wanted:
-            check_request(byte_range)
-        found = await self._run_async(partial(self._keyed.get_many, wanted))
-        return [None if data is None else prototype.buffer.from_bytes(data) for data in found]
-
-    async def exists(self, key: str) -> bool:
-        """Tell whether there is something under *key*."""
-        return await self._run_async(partial(self._keyed.size, key)) is not None
-
-    async def getsize(self, key: str) -> int:
-        """Return how many bytes are under *key*.
+        *checksum* is what the etag of the file has to be when it is read, or a time after which
+        it must not have changed. *validate_container* refuses a location outside of all virtual
+        chunk containers, where nobody can read it.
 
         Raises:
-            FileNotFoundError: there is nothing.
+            InvalidInputError: it lies in no container, is no URL, or the array has no such chunk.
+            NotAllowedError: *key* is not that of a chunk.
+            NotFoundError: there is no such array.
         """
-        size = await self._run_async(partial(self._keyed.size, key))
-        if size is None:
-            raise FileNotFoundError(key)
-        return size
+        columns = _one(location, offset, length, checksum)
+        self._run(partial(self._writing.set_virtual_ref, key, columns, validate=validate_container))
 
-    async def getsize_prefix(self, prefix: str) -> int:
-        """Return how many bytes lie below the directory *prefix*."""
-        return await self._run_async(partial(self._keyed.total_size, prefix))
+    async def set_virtual_ref_async(
+        self,
+        key: str,
+        location: str,
+        *,
+        offset: int,
+        length: int,
+        checksum: Checksum = None,
+        validate_container: bool = True,
+    ) -> None:
+        """Do what ``set_virtual_ref`` does."""
+        columns = _one(location, offset, length, checksum)
+        await self._run_async(
+            partial(self._writing.set_virtual_ref, key, columns, validate=validate_container)
+        )
 
-    async def set(self, key: str, value: Buffer) -> None:
-        """Store *value* under *key*.
+    def set_virtual_refs(
+        self, array_path: str, chunks: Iterable[VirtualChunk], *, validate_containers: bool = True
+    ) -> Failed:
+        """Make virtual references chunks of an array.
+
+        Returns the indices of those that lie in no virtual chunk container, and are left out;
+        None if there are none. Unless *validate_containers* nobody looks.
 
         Raises:
-            AlreadyExistsError: it would turn a group into an array, or the reverse.
-            InvalidInputError: the repository can not hold that.
-            NotFoundError: it is a chunk, but its array does not exist.
-            ReadOnlyStoreError: the store takes no changes.
+            InvalidInputError: a location is no URL, or the array has no such chunk; none is set.
+            NotFoundError: there is no such array.
         """
-        await self._run_async(partial(self._writing.set, key, _bytes(value)))
+        return self._run(self._setting(array_path, columns_of(chunks), validate_containers))
 
-    def set_sync(self, key: str, value: Buffer) -> None:
-        """Do what ``set`` does, and wait for it."""
-        self._run(partial(self._writing.set, key, _bytes(value)))
+    async def set_virtual_refs_async(
+        self, array_path: str, chunks: Iterable[VirtualChunk], *, validate_containers: bool = True
+    ) -> Failed:
+        """Do what ``set_virtual_refs`` does."""
+        columns = columns_of(chunks)
+        return await self._run_async(self._setting(array_path, columns, validate_containers))
 
-    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
-        """Do what ``set`` does unless there is something under *key*."""
-        await self._run_async(partial(self._writing.set_if_absent, key, _bytes(value)))
+    def set_virtual_refs_arr(  # noqa: PLR0913 - the official signature
+        self,
+        array_path: str,
+        chunk_grid_shape: tuple[int, ...],
+        locations: Sequence[str],
+        offsets: U64,
+        lengths: U64,
+        *,
+        validate_containers: bool = True,
+        arr_offset: tuple[int, ...] | None = None,
+        checksum: Checksum = None,
+    ) -> Failed:
+        """Make a whole box of virtual references chunks of an array, given in C order.
 
-    async def delete(self, key: str) -> None:
-        """Remove what is under *key*: of a group all below it, of an array all its chunks.
+        The box has *chunk_grid_shape* chunks along each dimension and begins at *arr_offset*.
+        A location of ``""`` is no chunk. All have one *checksum*. Returns what
+        ``set_virtual_refs`` returns.
 
         Raises:
-            ReadOnlyStoreError: the store takes no changes.
+            InvalidInputError: a location is no URL, or the array has no such chunk; none is set.
+            NotFoundError: there is no such array.
+            ValueError: the lengths of the columns differ, or do not fit the box.
         """
-        await self._run_async(partial(self._writing.delete, key))
+        extents = (_u64(offsets), _u64(lengths))
+        columns = grid_columns(chunk_grid_shape, arr_offset, locations, extents, checksum)
+        return self._run(self._setting(array_path, columns, validate_containers))
 
-    def delete_sync(self, key: str) -> None:
-        """Do what ``delete`` does, and wait for it."""
-        self._run(partial(self._writing.delete, key))
+    async def set_virtual_refs_arr_async(  # noqa: PLR0913 - the official signature
+        self,
+        array_path: str,
+        chunk_grid_shape: tuple[int, ...],
+        locations: Sequence[str],
+        offsets: U64,
+        lengths: U64,
+        *,
+        validate_containers: bool = True,
+        arr_offset: tuple[int, ...] | None = None,
+        checksum: Checksum = None,
+    ) -> Failed:
+        """Do what ``set_virtual_refs_arr`` does."""
+        extents = (_u64(offsets), _u64(lengths))
+        columns = grid_columns(chunk_grid_shape, arr_offset, locations, extents, checksum)
+        return await self._run_async(self._setting(array_path, columns, validate_containers))
 
-    async def delete_dir(self, prefix: str) -> None:
-        """Remove all that lies below the directory *prefix*, an empty one for everything."""
-        await self._run_async(partial(self._writing.delete_directory, prefix))
+    async def array_chunk_iterator(
+        self, array_path: str, batch_size: int = 100_000
+    ) -> AsyncGenerator[ChunkBatch]:
+        """Yield where the chunks of an array are, in batches of up to *batch_size*.
 
-    async def clear(self) -> None:
-        """Remove everything from the session; what is committed stays in its history."""
-        await self.delete_dir("")
+        Raises:
+            ContainerNotAllowedError: a location names a container that does not exist.
+            CorruptionError: a reference says nowhere where its chunk is.
+            NotFoundError: there is no such array.
+        """
+        found = await self._run_async(partial(self._keyed.chunk_columns, array_path))
+        for batch in () if found is None else batches(found, batch_size):
+            yield batch
 
-    def sync_clear(self) -> None:
-        """Do what ``clear`` does, and wait for it."""
-        self._run(partial(self._writing.delete_directory, ""))
-
-    async def is_empty(self, prefix: str) -> bool:
-        """Tell whether nothing lies below the directory *prefix*."""
-        return await self._run_async(partial(self._keyed.is_empty, prefix))
-
-    def list(self) -> AsyncGenerator[str]:
-        """Yield all keys."""
-        return self.list_prefix("")
-
-    async def list_prefix(self, prefix: str) -> AsyncGenerator[str]:
-        """Yield the keys below the directory *prefix*, in no particular order."""
-        keyed = self._keyed
-        for path in await self._run_async(partial(keyed.nodes, prefix)):
-            yield key_of(path)
-        for place in await self._run_async(partial(keyed.places, prefix)):
-            coords = await self._run_async(partial(keyed.chunk_coords, place))
-            for batch in () if coords is None else chunk_keys(place, coords):
-                for key in batch:
-                    yield key
-
-    async def list_dir(self, prefix: str) -> AsyncGenerator[str]:
-        """Yield the names directly below *prefix*, of keys and of directories that lead to some."""
-        for name in await self._run_async(partial(self._keyed.directory, prefix)):
-            yield name
-
-    @property
-    def _keyed(self) -> KeyedWorkspace:
-        return KeyedWorkspace(self._owner.workspace)
-
-    @property
-    def _writing(self) -> KeyedWorkspace:
-        self._check_writable()
-        return self._keyed
-
-    def _check_writable(self) -> None:
-        if self.read_only:
-            raise ReadOnlyStoreError(
-                "this store was opened in read-only mode and does not support writing"
-            )
-
-    def _run[R](self, work: Callable[[], Awaitable[R]]) -> R:
-        """Do *work* in the trio world and wait for it."""
-        return portal.run(work)
-
-    async def _run_async[R](self, work: Callable[[], Awaitable[R]]) -> R:
-        """Do *work* in the trio world and await it in asyncio."""
-        return await portal.run_async(work)
+    def _setting(self, path: str, columns: VirtualColumns, validate: bool) -> _Setting:  # noqa: FBT001
+        return partial(self._writing.set_virtual_refs, path, columns, validate=validate)
 
 
-def _bytes(value: Buffer) -> bytes:
-    if not isinstance(value, Buffer):
-        raise TypeError(f"IcechunkStore.set(): `value` must be a Buffer, not a {type(value)}")
-    return value.to_bytes()
+def _one(location: str, offset: int, length: int, checksum: Checksum) -> VirtualColumns:
+    return VirtualColumns(
+        np.empty((1, 0), np.uint32), [location], _u64([offset]), _u64([length]), [checksum]
+    )
+
+
+def _u64(numbers: Any) -> U64:  # noqa: ANN401 - whatever numpy makes an array of
+    found = np.asarray(numbers)
+    if found.size and int(found.min()) < 0:
+        raise InvalidInputError("offsets and lengths of virtual chunks are not negative")
+    return found.astype(np.uint64)
