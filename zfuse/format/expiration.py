@@ -101,15 +101,17 @@ def _parent(snapshot: SnapshotInfo, known: Snapshots) -> SnapshotInfo | None:
 def find_unreachable(
     info: RepoInfo, older_than: int, keep: Set[SnapshotId]
 ) -> frozenset[SnapshotId]:
-    """Return the snapshots flushed before *older_than* that no ref and none of *keep* leads to."""
+    """Return the snapshots flushed before *older_than*, not in *keep*, that no ref leads to."""
     reached: set[SnapshotId] = set()
-    for tip in {*info.branches.values(), *info.tags.values(), *keep}:
+    for tip in {*info.branches.values(), *info.tags.values()}:
         following = info.snapshots.get(tip)
         while following is not None and following.id not in reached:
             reached.add(following.id)
             following = _parent(following, info.snapshots)
     return frozenset(
-        s.id for s in info.snapshots.values() if s.id not in reached and s.flushed_at < older_than
+        s.id
+        for s in info.snapshots.values()
+        if s.flushed_at < older_than and not (s.id in reached or s.id in keep)
     )
 
 

@@ -7,13 +7,14 @@ everything that is left is whole.
 
 import logging
 from collections.abc import Iterable, Set
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from zfuse.errors import ObjectNotFoundError
+from zfuse.errors import InvalidInputError, ObjectNotFoundError
 from zfuse.format.expiration import find_unreachable, forget
 from zfuse.format.ids import ObjectId, SnapshotId
 from zfuse.format.layout import (
@@ -71,8 +72,8 @@ async def collect_garbage(
 ) -> GcSummary:
     """Delete what was stored before *older_than* (microseconds since 1970) and nobody needs.
 
-    Needed is what refs lead to, what *keep* leads to, and what snapshots flushed since then
-    lead to, be they on a branch or not. *older_than* must be before any session began that is
+    Needed is what refs lead to, the snapshots of *keep*, and those flushed or stored since then,
+    be they on a branch or not. *older_than* must be before any session began that is
     not committed yet: chunks of those are nobody's so far. With ``dry_run`` the summary tells
     what would be deleted.
 
@@ -143,6 +144,7 @@ async def _roots(
     if info is None:
         reached = {*(await snapshots_of_refs(repository)), *keep}
         return _Roots(frozenset(reached), frozenset(reached))
+    keep = keep | await _stored_since(repository, older_than)
     if dry_run:
         stay = info.snapshots.keys() - find_unreachable(info, older_than, keep)
     else:
@@ -156,6 +158,17 @@ async def _roots(
         stay = set(info.snapshots)
     pruned = {log_id for each in stay for log_id in info.snapshots[each].pruned_ancestor_tx_logs}
     return _Roots(frozenset(stay), frozenset(stay | pruned))
+
+
+async def _stored_since(repository: Repository, moment: int) -> set[SnapshotId]:
+    """Return the snapshots whose file was stored at *moment* or later, by the store's clock."""
+    found: set[SnapshotId] = set()
+    async with aclosing(repository.storage.list(SNAPSHOTS_PREFIX)) as listing:
+        async for info in listing:
+            if info.last_modified_ns >= moment * 1000:
+                with suppress(InvalidInputError):  # what is no snapshot
+                    found.add(SnapshotId.parse(info.key.removeprefix(SNAPSHOTS_PREFIX)))
+    return found
 
 
 async def _mark(repository: Repository, roots: _Roots, tell: Tell) -> _Needed:
