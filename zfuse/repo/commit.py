@@ -14,7 +14,15 @@ import trio
 from zfuse.errors import InvalidInputError, NotAllowedError
 from zfuse.format.ids import INITIAL_SNAPSHOT, SnapshotId
 from zfuse.format.repo_info import RepoInfo, SnapshotInfo
-from zfuse.format.repo_update import FeatureFlag, Stamp, add_commit, allows, amend, later
+from zfuse.format.repo_update import (
+    FeatureFlag,
+    Stamp,
+    add_commit,
+    add_detached,
+    allows,
+    amend,
+    later,
+)
 from zfuse.format.snapshot import Snapshot
 from zfuse.format.snapshot_encoder import encode_snapshot
 from zfuse.format.transaction_log_encoder import encode_transaction_log
@@ -24,7 +32,12 @@ from zfuse.repo.check_changes import check_changes
 from zfuse.repo.merged_log import merge_logs
 from zfuse.repo.publish import change_repository, move_branch_v1, now_us
 from zfuse.repo.repository import Repository
-from zfuse.repo.write_manifests import FileSettings, write_manifests
+from zfuse.repo.write_manifests import (
+    FileSettings,
+    WrittenNodes,
+    write_all_manifests,
+    write_manifests,
+)
 
 _MAX_CLOCK_DIFFERENCE_S: Final = 600
 """Official writers refuse more, as the order of snapshots and expiration rest on the clocks."""
@@ -62,12 +75,47 @@ async def store_commit(
             are none of *base*.
         NotAllowedError: the first snapshot, or one of version 1, is to be amended.
     """
-    state = repository.state
-    if request.amends and (state.spec_version == 1 or base.id == INITIAL_SNAPSHOT):
-        raise NotAllowedError("the first snapshot and those of version 1 can not be amended")
+    _check_amends(repository, base, request)
     check_changes(changes, base.nodes)
-    settings = FileSettings(state.spec_version, state.config.compression_level)
-    written = await write_manifests(repository.assets, base, changes, state.config.raw, settings)
+    raw, settings = repository.state.config.raw, _file_settings(repository)
+    written = await write_manifests(repository.assets, base, changes, raw, settings)
+    return await _store_files(repository, base, changes, request, written)
+
+
+async def store_rewriting(
+    repository: Repository, base: Snapshot, request: CommitRequest
+) -> StoredCommit:
+    """Store all files of a commit that has what *base* has, in manifests split as set now.
+
+    Raises:
+        InvalidInputError: this machine's clock and the store's are too far apart.
+        NotAllowedError: the first snapshot, or one of version 1, is to be amended.
+    """
+    _check_amends(repository, base, request)
+    raw, settings = repository.state.config.raw, _file_settings(repository)
+    written = await write_all_manifests(repository.assets, base, raw, settings)
+    return await _store_files(repository, base, ChangeSet(), request, written)
+
+
+def _check_amends(repository: Repository, base: Snapshot, request: CommitRequest) -> None:
+    is_fixed = repository.state.spec_version == 1 or base.id == INITIAL_SNAPSHOT
+    if request.amends and is_fixed:
+        raise NotAllowedError("the first snapshot and those of version 1 can not be amended")
+
+
+def _file_settings(repository: Repository) -> FileSettings:
+    state = repository.state
+    return FileSettings(state.spec_version, state.config.compression_level)
+
+
+async def _store_files(
+    repository: Repository,
+    base: Snapshot,
+    changes: ChangeSet,
+    request: CommitRequest,
+    written: WrittenNodes,
+) -> StoredCommit:
+    state, settings = repository.state, _file_settings(repository)
     snapshot = Snapshot(
         spec_version=state.spec_version,
         id=request.snapshot_id,
@@ -153,6 +201,30 @@ async def publish_commit(
         known = info.snapshots.get(base.id)
         parent = None if known is None else known.parent_id
         return amend(info, branch, base.id, replace(new, parent_id=parent), stamp)
+
+    await change_repository(repository, change)
+
+
+async def publish_detached(repository: Repository, base: Snapshot, stored: StoredCommit) -> None:
+    """Make the snapshot *stored*, whose parent is *base*, known without a branch.
+
+    Version 1 keeps no list of snapshots: there it is known once it is stored.
+
+    Raises:
+        NotFoundError: *base* is gone by now.
+        ReadOnlyError: the repository takes no changes.
+    """
+    if repository.state.spec_version == 1:
+        return
+    snapshot = stored.snapshot
+    new = SnapshotInfo(
+        snapshot.id, base.id, snapshot.flushed_at, snapshot.message, snapshot.metadata
+    )
+
+    def change(info: RepoInfo, stamp: Stamp) -> RepoInfo:
+        if stored.has_moves:
+            check_moves(info)
+        return add_detached(info, new, stamp)
 
     await change_repository(repository, change)
 

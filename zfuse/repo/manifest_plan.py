@@ -91,6 +91,20 @@ def plan_manifests(
     )
 
 
+def plan_rewriting(manifests: Sequence[ManifestRef], splits: Splits) -> ManifestPlan:
+    """Plan to write all references of an array that has *manifests* anew, one manifest a box."""
+    boxes: dict[Cell, list[ManifestRef]] = {}
+    for manifest in () if splits.is_empty else manifests:
+        for cell in splits.cells_touching(manifest.extents):
+            boxes.setdefault(cell, []).append(manifest)
+    return ManifestPlan(
+        (),
+        tuple(
+            ManifestPart(splits.box(cell), tuple(sources), ()) for cell, sources in boxes.items()
+        ),
+    )
+
+
 def _add_odd(boxes: Iterable[_Box], table: ChunkTable) -> None:
     """Add deletions of chunks whose index is not of the rank of the array."""
     for box in boxes:

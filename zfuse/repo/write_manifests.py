@@ -15,7 +15,7 @@ from zfuse.repo.array_columns import stored_columns
 from zfuse.repo.asset_manager import AssetManager
 from zfuse.repo.at_once import at_once
 from zfuse.repo.change_set import ChangeSet
-from zfuse.repo.manifest_plan import ManifestPart, plan_manifests
+from zfuse.repo.manifest_plan import ManifestPart, plan_manifests, plan_rewriting
 from zfuse.repo.manifest_splits import splits_of
 from zfuse.repo.new_ids import new_id
 
@@ -63,11 +63,26 @@ async def write_manifests(
             nodes.append(replace(node, manifests=plan.kept))
         else:
             nodes.append(node)
-    await writer.write()
-    return WrittenNodes(
-        tuple(writer.with_manifests(node) for node in nodes),
-        {**base.manifest_files, **writer.files},
-    )
+    return await writer.finish(nodes)
+
+
+async def write_all_manifests(
+    assets: AssetManager, base: Snapshot, config: Mapping[str, Any], settings: FileSettings
+) -> WrittenNodes:
+    """Store all references of *base* in new manifests, and return its nodes with these.
+
+    *config* are the settings of the repository, which say how they are split.
+    """
+    nodes: list[Node] = []
+    writer = _Writer(assets, base, settings)
+    for node in base.nodes:
+        if isinstance(node, ArrayNode):
+            plan = plan_rewriting(node.manifests, splits_of(node, config))
+            writer.parts += [(node.id, part) for part in plan.written]
+            nodes.append(replace(node, manifests=plan.kept))
+        else:
+            nodes.append(node)
+    return await writer.finish(nodes)
 
 
 class _Writer:
@@ -82,13 +97,13 @@ class _Writer:
         self._settings = settings
         self._large = trio.Lock()
 
-    async def write(self) -> None:
-        """Write all parts."""
+    async def finish(self, nodes: Sequence[Node]) -> WrittenNodes:
+        """Write all parts, and return *nodes* with the manifests that were written for them."""
         jobs = (partial(self._write_bounded, node_id, part) for node_id, part in self.parts)
         await at_once(jobs, most=_AT_ONCE)
+        return WrittenNodes(tuple(map(self._with_manifests, nodes)), {**self._known, **self.files})
 
-    def with_manifests(self, node: Node) -> Node:
-        """Return *node* with the manifests that were written for it."""
+    def _with_manifests(self, node: Node) -> Node:
         if not isinstance(node, ArrayNode) or node.id not in self._refs:
             return node
         refs = sorted((*node.manifests, *self._refs[node.id]), key=lambda ref: ref.extents)
