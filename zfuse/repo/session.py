@@ -28,6 +28,7 @@ from zfuse.repo.commit import (
     StoredCommit,
     has_landed,
     publish_commit,
+    publish_detached,
     store_commit,
 )
 from zfuse.repo.conflicts import DETECT, ConflictPolicy, rebase
@@ -78,21 +79,21 @@ class Session(Workspace):
         message: str,
         *,
         metadata: Mapping[str, Any] | None = None,
-        policy: ConflictPolicy = DETECT,
+        policy: ConflictPolicy | None = DETECT,
         allow_empty: bool = False,
         snapshot_id: SnapshotId | None = None,
     ) -> SnapshotId | None:
         """Commit all changes up to now and return the snapshot, None if there is nothing to do.
 
         If others moved the branch, this goes on top of theirs, as far as *policy* solves what
-        both sides changed. Chunks outside of their array's grid are left out. An earlier
-        commit whose outcome was not known is brought to an end first, and counts if nothing
-        else is left to do. Who may have to find out after a crash whether this one landed
-        chooses its *snapshot_id*; see ``has_landed``.
+        both sides changed; without one it fails. Chunks outside of their array's grid are left
+        out. An earlier commit whose outcome was not known is brought to an end first, and counts
+        if nothing else is left to do. Who may have to find out after a crash whether this one
+        landed chooses its *snapshot_id*; see ``has_landed``.
 
         Raises:
             BranchConflictError: others changed the same things; the session is as it was.
-            ConflictError: the branch was reset, or goes on faster than this can follow.
+            ConflictError: the branch was reset, or moved and there is no *policy*.
             InvalidInputError: metadata are not what JSON has, or the clock is wrong.
             NotAllowedError: nodes moved, and the repository forbids that by now.
             NotFoundError: there is no such branch any more.
@@ -108,6 +109,8 @@ class Session(Workspace):
                 try:
                     await self._attempt(request)
                 except ConflictError:
+                    if policy is None:
+                        raise
                     if not await self._commit_on_top(request, policy, allow_empty=allow_empty):
                         return finished
             return request.snapshot_id
@@ -132,6 +135,21 @@ class Session(Workspace):
             with self._pending_changes():
                 await self._attempt(request)
             return request.snapshot_id
+
+    async def flush(self, message: str, *, metadata: Mapping[str, Any] | None = None) -> SnapshotId:
+        """Make all changes up to now a snapshot that no branch has, and go on from it.
+
+        Raises:
+            ReadOnlyError: the repository takes no changes.
+        """
+        request = CommitRequest(message, metadata or {}, new_id(SnapshotId))
+        async with self._committing:
+            await self._finish_unsure()
+            with self._pending_changes():
+                stored = await store_commit(self.repository, self.base, self._pending, request)
+                await publish_detached(self.repository, self.base, stored)
+                self._start_from(stored.snapshot)
+        return request.snapshot_id
 
     @property
     def is_unsure(self) -> bool:

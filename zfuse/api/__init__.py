@@ -1,0 +1,1 @@
+"""The programming interface, under the official library's names."""

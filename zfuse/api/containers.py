@@ -1,0 +1,28 @@
+"""Virtual chunks: the containers that they lie in, and where each of them is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from zfuse.api.object_stores import AnyObjectStoreConfig
+
+
+@dataclass(slots=True)
+class VirtualChunkContainer:
+    """A place that virtual chunks may lie in: all locations that start with ``url_prefix``."""
+
+    url_prefix: str
+    store: AnyObjectStoreConfig
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VirtualChunkSpec:
+    """Where the chunk at *index* of an array is: bytes of somebody else's file."""
+
+    index: Sequence[int]
+    location: str
+    offset: int
+    length: int
+    etag_checksum: str | None = None
+    last_updated_at_checksum: datetime | None = None

@@ -1,0 +1,14 @@
+"""How values of this interface show themselves: one attribute a line."""
+
+
+def described(name: str, **attributes: object) -> str:
+    """Return the representation of an object of the class *name*."""
+    lines = [f"<zfuse.{name}>", *(f"{key}: {_shown(value)}" for key, value in attributes.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    if "\n" not in text:
+        return text
+    return "\n" + "\n".join(f"    {line}" for line in text.rstrip("\n").splitlines())

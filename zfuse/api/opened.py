@@ -1,0 +1,80 @@
+"""An open repository as a program has it: the engine's, with the settings that were passed in."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from zfuse.api.config import RepositoryConfig
+from zfuse.api.config_values import config_of, config_values
+from zfuse.api.credentials import AnyCredential
+from zfuse.api.opener import Containers
+from zfuse.api.storage import Storage
+from zfuse.cache.budget import MemoryBudget
+from zfuse.format.config import RepositoryConfig as StoredConfig
+from zfuse.repo.asset_manager import AssetManager
+from zfuse.repo.repository import DEFAULT_BUDGET, Repository, RepositoryState, fetch_state
+from zfuse.repo.virtual import AllowedPrefix, VirtualChunkResolver
+from zfuse.storage.base import Storage as EngineStorage
+
+
+class ConfiguredRepository(Repository):
+    """A repository whose settings stay those that it was opened with."""
+
+    def __init__(
+        self, storage: EngineStorage, assets: AssetManager, state: RepositoryState
+    ) -> None:
+        super().__init__(storage, assets, state)
+        self._config = state.config
+
+    def adopt(self, state: RepositoryState) -> None:
+        """Take over everything but the settings."""
+        self.state = replace(state, config=self._config)
+
+
+@dataclass(slots=True)
+class Opening:
+    """How to open a repository, again in every process; this can be pickled.
+
+    ``config`` holds the settings that the program passed in, ``effective`` these on top of
+    what the repository stores.
+    """
+
+    storage: Storage
+    config: RepositoryConfig | None
+    authorized: Mapping[str, AnyCredential | None]
+    effective: RepositoryConfig = field(default_factory=RepositoryConfig)
+    _engine: ConfiguredRepository | None = None
+    _pid: int = 0
+
+    def __reduce__(self) -> tuple[type["Opening"], tuple[object, ...]]:
+        return Opening, (self.storage, self.config, self.authorized, self.effective)
+
+    async def engine(self) -> ConfiguredRepository:
+        """Return the open repository of this process, as it was last read.
+
+        Raises:
+            RepositoryNotFoundError: there is none.
+        """
+        if self._engine is None or self._pid != os.getpid():
+            self._engine = await self._open()
+            self._pid = os.getpid()
+        return self._engine
+
+    async def fresh(self) -> ConfiguredRepository:
+        """Return the open repository of this process, as it is now."""
+        if self._engine is None or self._pid != os.getpid():
+            return await self.engine()
+        await self._engine.refresh()
+        return self._engine
+
+    async def _open(self) -> ConfiguredRepository:
+        storage = await self.storage.open()
+        state = await fetch_state(storage)
+        stored = config_of(state.config)
+        self.effective = stored if self.config is None else stored.merge(self.config)
+        config = StoredConfig.from_values(config_values(self.effective))
+        allowed = [AllowedPrefix(prefix, prefix) for prefix in self.authorized]
+        containers = config.virtual_chunk_containers
+        virtual = VirtualChunkResolver(containers, allowed, Containers(self.authorized))
+        assets = AssetManager(storage, MemoryBudget(DEFAULT_BUDGET), virtual)
+        return ConfiguredRepository(storage, assets, replace(state, config=config))

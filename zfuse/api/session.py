@@ -1,0 +1,263 @@
+"""Sessions: reading one version of a repository, or changing a branch."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from zfuse.api.boundary import run, twins
+from zfuse.api.config import RepositoryConfig
+from zfuse.api.conflicts import Conflict, ConflictSolver
+from zfuse.api.error_kind import ErrorKind
+from zfuse.api.exceptions import (
+    ConflictError,
+    RebaseFailedError,
+    SessionStateError,
+)
+from zfuse.api.listing import described
+from zfuse.api.opened import Opening
+from zfuse.api.status import diff_of_changes
+from zfuse.api.values import Diff, SessionMode
+from zfuse.errors import ConflictError as MovedError
+from zfuse.format.ids import SnapshotId
+from zfuse.repo.catch_up import BranchConflictError
+from zfuse.repo.session import Session as EngineSession
+from zfuse.repo.workspace import Workspace
+from zfuse.zarr_store.store import IcechunkStore
+
+
+class Session:
+    """One version of a repository, or a branch with changes that are not committed.
+
+    Methods that wait for the store have a twin to be awaited in asyncio, whose name ends with
+    ``_async``. Uncommitted changes live in the memory of this process, apart from chunks.
+    """
+
+    def __init__(
+        self,
+        opening: Opening,
+        workspace: Workspace,
+        mode: SessionMode,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._opening = opening
+        self._workspace = workspace
+        self._pid = os.getpid()
+        self._mode = mode
+        self._metadata = dict(metadata or {})
+
+    @classmethod
+    async def open(cls, opening: Opening, snapshot_id: SnapshotId) -> "Session":
+        """Return a session that reads a snapshot."""
+        engine = await opening.engine()
+        view = await engine.assets.fetch_hierarchy(snapshot_id)
+        return cls(opening, Workspace(engine, view.snapshot), SessionMode.readonly)
+
+    @classmethod
+    async def on_branch(
+        cls, opening: Opening, branch: str, mode: SessionMode, metadata: Mapping[str, Any]
+    ) -> "Session":
+        """Return a session that changes a branch; *metadata* go into each of its commits."""
+        session = await EngineSession.open(await opening.engine(), branch)
+        return cls(opening, session, mode, metadata)
+
+    @property
+    def workspace(self) -> Workspace:
+        """The nodes and chunks as the engine has them, in this process."""
+        if self._pid != os.getpid():
+            run(self._here)
+        return self._workspace
+
+    async def _here(self) -> Workspace:
+        """Return the workspace; in a process that was forked, a copy that works there."""
+        if self._pid != os.getpid():
+            self._workspace = await self._moved(self._workspace)
+            self._pid = os.getpid()
+        return self._workspace
+
+    async def _moved(self, former: Workspace) -> Workspace:
+        engine = await self._opening.engine()
+        if isinstance(former, EngineSession):
+            return EngineSession(engine, former.branch, former.base, former.changes())
+        return Workspace(engine, former.base, former.changes())
+
+    async def _changing(self) -> EngineSession:
+        """Return the engine's session.
+
+        Raises:
+            SessionStateError: this one can not be committed.
+        """
+        workspace = await self._here()
+        if not isinstance(workspace, EngineSession):
+            raise SessionStateError(
+                "read-only and forked sessions are not committed: merge a fork into the session"
+                " that it came from, and commit that",
+                ErrorKind.COMMIT_NOT_ALLOWED,
+            )
+        return workspace
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Session) and self.workspace is other.workspace
+
+    __hash__ = None  # type: ignore[assignment]  # the official one has none either
+
+    def __repr__(self) -> str:
+        return described(
+            type(self).__name__,
+            read_only=self.read_only,
+            snapshot_id=self.snapshot_id,
+            **({} if self.branch is None else {"branch": self.branch}),
+            **({} if self.read_only else {"has_uncommitted_changes": self.has_uncommitted_changes}),
+        )
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be changed."""
+        return self._mode is SessionMode.readonly
+
+    @property
+    def mode(self) -> SessionMode:
+        """What can be done."""
+        return self._mode
+
+    @property
+    def snapshot_id(self) -> str:
+        """The snapshot that is read, or changed."""
+        return str(self._workspace.base.id)
+
+    @property
+    def branch(self) -> str | None:
+        """The branch that is changed, None where none is."""
+        return self._workspace.branch if isinstance(self._workspace, EngineSession) else None
+
+    @property
+    def has_uncommitted_changes(self) -> bool:
+        """Whether there is something to commit."""
+        return self._workspace.has_changes
+
+    @property
+    def config(self) -> RepositoryConfig:
+        """The settings that hold here."""
+        return self._opening.effective
+
+    @property
+    def store(self) -> IcechunkStore:
+        """The nodes and chunks for zarr."""
+        return IcechunkStore(self)
+
+    async def _status(self) -> Diff:
+        workspace = await self._here()
+        return diff_of_changes(workspace.base.nodes, workspace.changes())
+
+    def status(self) -> Diff:
+        """Return what is changed and not committed."""
+        return run(self._status)
+
+    async def _discard_changes(self) -> None:
+        await (await self._changing()).discard()
+
+    def discard_changes(self) -> None:
+        """Forget all changes that are not committed."""
+        run(self._discard_changes)
+
+    async def _commit(
+        self,
+        message: str,
+        metadata: dict[str, Any] | None = None,
+        *,
+        rebase_with: ConflictSolver | None = None,
+        rebase_tries: int = 1_000,
+        allow_empty: bool = False,
+    ) -> str:
+        """Make all changes one snapshot on the branch, and return its id.
+
+        The session reads that snapshot from then on. With *rebase_with*, what others committed
+        meanwhile goes below these changes.
+
+        Raises:
+            ConflictError: others committed to the branch meanwhile.
+            RebaseFailedError: they changed the same things.
+            SessionStateError: there is nothing to commit, or this is no session of a branch.
+        """
+        session = await self._changing()
+        properties = {**self._metadata, **(metadata or {})}
+        for tries_left in range(rebase_tries if rebase_with else 0, -1, -1):
+            try:
+                made = await session.commit(
+                    message, metadata=properties, policy=None, allow_empty=allow_empty
+                )
+            except MovedError as exc:
+                if rebase_with is None or not tries_left:
+                    raise _moved_error(session) from exc
+                await self._rebased(session, rebase_with)
+            else:
+                return await self._settled(made)
+        raise AssertionError("a commit succeeds or fails")
+
+    async def _amend(
+        self, message: str, *, metadata: dict[str, Any] | None = None, allow_empty: bool = False
+    ) -> str:
+        """Put all changes into the last commit of the branch, and return the new id.
+
+        Raises:
+            ConflictError: others committed to the branch meanwhile.
+            SessionStateError: there is no commit, or nothing to change about it.
+        """
+        session = await self._changing()
+        if not session.has_changes and not allow_empty:
+            raise SessionStateError(
+                "there is nothing to commit; pass allow_empty=True to commit anyway",
+                ErrorKind.NO_CHANGES_TO_COMMIT,
+            )
+        properties = {**self._metadata, **(metadata or {})}
+        try:
+            made = await session.amend(message, metadata=properties)
+        except MovedError as exc:
+            raise _moved_error(session) from exc
+        return await self._settled(made)
+
+    async def _flush(self, message: str, *, metadata: dict[str, Any] | None = None) -> str:
+        """Make all changes a snapshot that no branch has, and return its id."""
+        session = await self._changing()
+        properties = {**self._metadata, **(metadata or {})}
+        return await self._settled(await session.flush(message, metadata=properties))
+
+    async def _settled(self, made: SnapshotId | None) -> str:
+        """Read from now on the snapshot that was made.
+
+        Raises:
+            SessionStateError: none was, as there was nothing to commit.
+        """
+        if made is None:
+            raise SessionStateError(
+                "there is nothing to commit; pass allow_empty=True to commit anyway",
+                ErrorKind.NO_CHANGES_TO_COMMIT,
+            )
+        self._workspace = Workspace(self._workspace.repository, self._workspace.base)
+        self._mode = SessionMode.readonly
+        return str(made)
+
+    async def _rebase(self, solver: ConflictSolver) -> None:
+        """Put all changes on top of what others committed to the branch meanwhile.
+
+        Raises:
+            RebaseFailedError: they changed the same things, and *solver* does not solve that.
+        """
+        await self._rebased(await self._changing(), solver)
+
+    async def _rebased(self, session: EngineSession, solver: ConflictSolver) -> None:
+        try:
+            await session.rebase(solver.policy())
+        except BranchConflictError as exc:
+            by = next((o.by.id for o in exc.obstacles if o.by is not None), session.base.id)
+            conflicts = [Conflict.of(obstacle.conflict) for obstacle in exc.obstacles]
+            raise RebaseFailedError(str(by), conflicts, str(exc)) from exc
+
+    commit, commit_async = twins(_commit)
+    amend, amend_async = twins(_amend)
+    flush, flush_async = twins(_flush)
+    rebase, rebase_async = twins(_rebase)
+
+
+def _moved_error(session: EngineSession) -> ConflictError:
+    tip = session.repository.branches.get(session.branch)
+    return ConflictError(str(session.base.id), None if tip is None else str(tip))

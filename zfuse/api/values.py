@@ -1,0 +1,156 @@
+"""What a repository tells of itself, under the official library's names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum, IntEnum
+from typing import Any
+
+from zfuse.api.listing import described
+from zfuse.format.repo_info import SnapshotInfo as EngineSnapshotInfo
+
+
+def moment(microseconds: int) -> datetime:
+    """Return the time that is *microseconds* since 1970."""
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(
+        microsecond=microseconds % 1_000_000
+    )
+
+
+def microseconds(time: datetime) -> int:
+    """Return *time* in microseconds since 1970; without a zone it is this machine's."""
+    whole = time.astimezone(UTC)
+    return int(whole.replace(microsecond=0).timestamp()) * 1_000_000 + whole.microsecond
+
+
+class SpecVersion(IntEnum):
+    """The version of the format that a repository is of."""
+
+    v1 = 1
+    v2 = 2
+
+    @staticmethod
+    def current() -> "SpecVersion":
+        """Return the version that new repositories get."""
+        return SpecVersion.v2
+
+    def __repr__(self) -> str:
+        return f"SpecVersion.{self.name}" + (" (current)" if self is SpecVersion.v2 else "")
+
+    __str__ = __repr__
+
+
+class SessionMode(Enum):
+    """What can be done with a session."""
+
+    readonly = 0
+    writable = 1
+    rearrange = 2
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class ChunkType(Enum):
+    """Where the bytes of a chunk are."""
+
+    uninitialized = 0
+    native = 1
+    virtual = 2
+    inline = 3
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SnapshotInfo:
+    """What is known of a snapshot."""
+
+    id: str
+    parent_id: str | None
+    written_at: datetime
+    message: str
+    metadata: dict[str, Any]
+
+    @classmethod
+    def of(cls, info: EngineSnapshotInfo) -> "SnapshotInfo":
+        """Return what the engine knows in the words of this interface."""
+        return cls(
+            id=str(info.id),
+            parent_id=None if info.parent_id is None else str(info.parent_id),
+            written_at=moment(info.flushed_at),
+            message=info.message,
+            metadata=dict(info.metadata),
+        )
+
+    def __repr__(self) -> str:
+        return described(
+            "SnapshotInfo",
+            id=self.id,
+            parent_id=self.parent_id,
+            written_at=self.written_at.isoformat(),
+            message=self.message,
+            metadata=self.metadata,
+        )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ManifestFileInfo:
+    """What is known of a manifest without reading it."""
+
+    id: str
+    size_bytes: int
+    num_chunk_refs: int
+
+    def __repr__(self) -> str:
+        return described(
+            "ManifestFileInfo",
+            id=self.id,
+            size_bytes=self.size_bytes,
+            num_chunk_refs=self.num_chunk_refs,
+        )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Diff:
+    """What differs between two versions, by path."""
+
+    new_groups: set[str] = field(default_factory=set)
+    new_arrays: set[str] = field(default_factory=set)
+    deleted_groups: set[str] = field(default_factory=set)
+    deleted_arrays: set[str] = field(default_factory=set)
+    updated_groups: set[str] = field(default_factory=set)
+    updated_arrays: set[str] = field(default_factory=set)
+    updated_chunks: dict[str, list[list[int]]] = field(default_factory=dict)
+    moved_nodes: list[tuple[str, str]] = field(default_factory=list)
+
+    def is_empty(self) -> bool:
+        """Tell whether nothing differs."""
+        return not any(getattr(self, name) for name in self.__slots__)
+
+    def __repr__(self) -> str:
+        parts: list[str] = []
+        _tell(parts, "Groups created", sorted(self.new_groups))
+        _tell(parts, "Arrays created", sorted(self.new_arrays))
+        _tell(parts, "Groups deleted", sorted(self.deleted_groups))
+        _tell(parts, "Arrays deleted", sorted(self.deleted_arrays))
+        _tell(parts, "Nodes moved", [f"{old} -> {new}" for old, new in self.moved_nodes])
+        _tell(parts, "Group definitions updated", sorted(self.updated_groups))
+        _tell(parts, "Array definitions updated", sorted(self.updated_arrays))
+        chunks: list[str] = []
+        for path, indices in sorted(self.updated_chunks.items()):
+            chunks.append(f"{path}:")
+            chunks += [f"    {index}" for index in indices[:_SHOWN]]
+            if len(indices) > _SHOWN:
+                chunks.append(f"    ... {len(indices) - _SHOWN} more")
+        _tell(parts, "Chunks updated", chunks)
+        return "\n\n".join(parts) + ("\n" if parts else "")
+
+
+_SHOWN = 10
+
+
+def _tell(parts: list[str], title: str, lines: Sequence[str]) -> None:
+    if lines:
+        parts.append(f"{title}:\n" + "\n".join(f"    {line}" for line in lines))

@@ -1,0 +1,15 @@
+"""Virtual chunks: references to existing data, and whole data sets of them."""
+
+from importlib import import_module
+from typing import Any
+
+from zfuse.api.containers import VirtualChunkContainer, VirtualChunkSpec
+
+__all__ = ["VirtualChunkContainer", "VirtualChunkSpec"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - functions of the ingest
+    """Import what references data in other formats, which takes the extra "ingest"."""
+    if name in {"ingest", "write"}:
+        return getattr(import_module("zfuse.ingest"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
