@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "refresh": "Let the branches of a mount move to their newest snapshot.",
     "branch": "List, make, delete and move branches.",
     "tag": "List, make and delete tags.",
+    "container": "List, declare and remove the places of virtual chunks.",
     "log": "Show the history of a ref.",
     "show": "Show a snapshot, or all refs of a repository.",
     "ls": "List the nodes of a group.",

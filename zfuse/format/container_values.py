@@ -97,7 +97,7 @@ def _check_store(store: StoreConfig) -> None:
         for name, value in options.items():
             _check_free_option(kind, name, value)
         if kind == "azure" and "account" not in options:
-            raise InvalidInputError("a store of the kind azure needs the name of its account")
+            raise InvalidInputError("a store of the kind azure needs the option account, such as account=NAME")
 
 
 def _check_s3_option(kind: str, name: str, value: object) -> None:
