@@ -45,13 +45,15 @@ def test_log_of_a_tag(zfuse, repository, ref, options):
 
 def test_log_graph_has_every_snapshot_once(zfuse, repository):
     lines = zfuse("log", repository, "--graph").out.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert lines[0].startswith("* ")
     assert "(draft)" in lines[0]
     assert lines[1].startswith("| * ")
     assert "(main)" in lines[1]
-    assert lines[2].startswith("* / ")
+    assert lines[2] == "|/"
     assert lines[3].startswith("* ")
+    assert "tag: v1.0" in lines[3]
+    assert lines[4].startswith("* ")
 
 
 def test_show_names_the_refs(zfuse, repository, official):

@@ -1,12 +1,13 @@
 """``zfuse log``."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 import trio
 
 from zfuse.cli import output
+from zfuse.cli.graph import draw_history
 from zfuse.cli.options import ref_options, storage_options
 from zfuse.cli.target import (
     Target,
@@ -48,9 +49,15 @@ def command(
         for row in rows:
             output.print_json(row)
         return
-    margins = _lanes(rows) if graph else [""] * len(rows)
-    for margin, row in zip(margins, rows, strict=True):
-        print(margin + _line(row))
+    margins = draw_history((row["id"], row["parent_id"]) for row in rows) if graph else None
+    for row in rows:
+        if margins is None:
+            print(_line(row))
+            continue
+        margin = next(margins)
+        for above in margin.above:
+            print(above)
+        print(margin.beside + _line(row))
 
 
 async def _history(target: Target, ref: str | None, limit: int | None) -> list[Row]:
@@ -100,21 +107,3 @@ def _line(row: Row) -> str:
     shown = output.styled(f" ({', '.join(refs)})", fg="green") if refs else ""
     message = output.plain(row["message"].partition("\n")[0])
     return f"{output.styled(row['id'], fg='yellow')}  {row['written_at']}{shown}  {message}"
-
-
-def _lanes(rows: Iterable[Row]) -> Iterator[str]:
-    """Yield the drawing in front of each row: a star in its lane, lines for the others.
-
-    A lane is a chain of parents; it ends in the lane of a snapshot that both lead to.
-    """
-    lanes: list[str | None] = []
-    for row in rows:
-        mine = [n for n, expected in enumerate(lanes) if expected == row["id"]]
-        if not mine:
-            mine = [len(lanes)]
-            lanes.append(None)
-        marks = ["*" if n == mine[0] else "/" if n in mine else "|" for n in range(len(lanes))]
-        yield " ".join(marks) + " "
-        lanes[mine[0]] = row["parent_id"]
-        gone = {*mine[1:], *(mine[:1] if row["parent_id"] is None else ())}
-        lanes = [lane for n, lane in enumerate(lanes) if n not in gone]
