@@ -1,27 +1,24 @@
 """``zfuse fsck``."""
 
-import sys
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any
 
 import click
 import trio
 
 from zfuse.cli import output
+from zfuse.cli.findings import finding_json, finding_line
 from zfuse.cli.options import storage_options, virtual_option
 from zfuse.cli.target import Target, find_target
+from zfuse.cli.ticker import ticking
 from zfuse.daemon.assemble import Containers
 from zfuse.daemon.settings import mount_settings
 from zfuse.errors import CorruptionError
 from zfuse.repo.fsck import Depth, RepositoryCheck
-from zfuse.repo.fsck_findings import Finding, Summary
+from zfuse.repo.fsck_findings import Summary
 from zfuse.repo.virtual import VirtualChunkResolver
 from zfuse.storage.open import StorageOpener
-
-_SHOWN: Final = 5
-_EVERY_S: Final = 0.5
 
 
 @click.command(epilog="Example: zfuse fsck s3://bucket/repo --virtual --allow-virtual s3://data/")
@@ -62,57 +59,18 @@ async def _check(target: Target, depth: Depth, as_json: bool) -> Summary:  # noq
         containers = Containers(opener, settings.deadline_s, [])
         resolver = VirtualChunkResolver({}, settings.allow_virtual, containers)
         check = RepositoryCheck(storage, resolver, depth)
-        async with _progress(check.summary), aclosing(check.findings()) as findings:
+        async with ticking(lambda: _told(check.summary)), aclosing(check.findings()) as findings:
             async for finding in findings:
                 if as_json:
-                    output.print_json(_as_json(finding))
+                    output.print_json({"event": "finding", **finding_json(finding)})
                 else:
-                    print(output.plain(_line(finding)), flush=True)
+                    print(output.plain(finding_line(finding)), flush=True)
         return check.summary
 
 
-@asynccontextmanager
-async def _progress(summary: Summary) -> AsyncIterator[None]:
-    """Show on a terminal how far the check is while the block runs."""
-
-    async def show() -> None:
-        while True:
-            await trio.sleep(_EVERY_S)
-            told = f"{summary.manifests} manifests, {summary.chunk_refs} chunk references"
-            read = f", {output.human_size(summary.bytes_read)} read" if summary.bytes_read else ""
-            print(f"\r\x1b[K{told}{read}", end="", file=sys.stderr, flush=True)
-
-    async with trio.open_nursery() as nursery:
-        if sys.stderr.isatty():
-            nursery.start_soon(show)
-        yield
-        nursery.cancel_scope.cancel()
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-
-def _as_json(finding: Finding) -> dict[str, Any]:
-    chunks = None if finding.chunks is None else finding.chunks.tolist()
-    return {
-        "event": "finding",
-        "object": finding.object,
-        "problem": finding.problem,
-        "path": finding.path,
-        "refs": list(finding.refs),
-        "chunks": chunks,
-    }
-
-
-def _line(finding: Finding) -> str:
-    text = f"{finding.object}: {finding.problem}"
-    if finding.path is not None:
-        text += f": {finding.path}"
-    if finding.chunks is not None:
-        shown = ["/".join(map(str, coords)) or "()" for coords in finding.chunks[:_SHOWN].tolist()]
-        more = len(finding.chunks) - len(shown)
-        noun = "chunk" if len(finding.chunks) == 1 else "chunks"
-        text += f" {noun} {', '.join(shown)}{f' and {more} more' if more else ''}"
-    return f"{text} ({', '.join(finding.refs)})" if finding.refs else text
+def _told(summary: Summary) -> str:
+    read = f", {output.human_size(summary.bytes_read)} read" if summary.bytes_read else ""
+    return f"{summary.manifests} manifests, {summary.chunk_refs} chunk references{read}"
 
 
 def _print_summary(summary: Summary) -> None:

@@ -18,10 +18,14 @@ from zfuse.storage.retry import RetryingStorage
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """An open repository, and every storage that was opened for it so far, its own first."""
+    """An open repository, and every storage that was opened for it so far, its own first.
+
+    ``virtual`` is what the repository reads virtual chunks with.
+    """
 
     repository: Repository
     storages: list[RetryingStorage]
+    virtual: VirtualChunkResolver
 
 
 class Containers:
@@ -106,4 +110,4 @@ async def assembled(settings: MountSettings) -> AsyncIterator[Assembled]:
         repository = await Repository.open(
             storage, budget=MemoryBudget(settings.memory_bytes), virtual=virtual, state=state
         )
-        yield Assembled(repository, storages)
+        yield Assembled(repository, storages, virtual)

@@ -3,7 +3,7 @@
 Each file is asked for once, however many chunks lie in it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -33,11 +33,22 @@ _NEVER: Final = 2**63 - 1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BadSource:
-    """Why chunks can not be read from the file at *location*, and their *rows* in the columns."""
+    """Why chunks can not be read from the file at *location*, and their *rows* in the columns.
+
+    ``problem`` is what ``error`` says, without the location in front.
+    """
 
     location: str
-    problem: str
+    error: ZfuseError
     rows: I64
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, as one line."""
+        if isinstance(self.error, MissingObjectError):
+            return "gone"
+        start = f"{self.location}: ", f"{self.location} "
+        return str(self.error).removeprefix(start[0]).removeprefix(start[1])
 
 
 class Sources:
@@ -50,7 +61,7 @@ class Sources:
         self._resolver = resolver
         self._ask = ask
         self._jobs = jobs
-        self._known: dict[bytes, SourceInfo | str | None] = {}
+        self._known: dict[bytes, SourceInfo | ZfuseError | None] = {}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -71,16 +82,23 @@ class Sources:
         self, columns: RefColumns, rows: I64, texts: list[bytes], files: I64
     ) -> Iterator[BadSource]:
         known = [self._known[text] for text in texts]
-        lost = np.array([isinstance(info, str) for info in known], np.bool_)[files]
-        yield from _grouped(rows[lost], files[lost], texts, known)
+        errors = [info if isinstance(info, ZfuseError) else None for info in known]
+        lost = np.array([error is not None for error in errors], np.bool_)[files]
+        yield from _grouped(rows[lost], files[lost], texts, errors)
         if not self._ask:
             return
         fine = ~lost
         sizes = np.array([i.size if isinstance(i, SourceInfo) else _NEVER for i in known], np.int64)
-        ends = (columns.offsets[rows] + columns.lengths[rows]).astype(np.int64)
+        # Sums of what is beyond all bounds would begin again at 0.
+        far = np.uint64(2**62)
+        ends = np.minimum(columns.offsets[rows], far) + np.minimum(columns.lengths[rows], far)
+        ends = ends.astype(np.int64)
         short = fine & (sizes[files] < ends)
-        problems = [f"it has {size} bytes, chunks lie behind that" for size in sizes.tolist()]
-        yield from _grouped(rows[short], files[short], texts, problems)
+        too_short = [
+            CorruptionError(f"it has {size} bytes, chunks lie behind that")
+            for size in sizes.tolist()
+        ]
+        yield from _grouped(rows[short], files[short], texts, too_short)
         yield from self._changed(columns.take(rows[fine]), rows[fine], texts, files[fine])
 
     def _changed(
@@ -100,7 +118,7 @@ class Sources:
             try:
                 info.check(location, Unmodified(etag, modified or None))
             except PreconditionFailedError as exc:
-                yield BadSource(location, _reason(exc, location), part)
+                yield BadSource(location, exc, part)
 
     async def _look(self, text: bytes) -> None:
         location = text.decode()
@@ -110,15 +128,13 @@ class Sources:
             else:
                 self._resolver.locate(location)
                 self._known[text] = None
-        except MissingObjectError:
-            self._known[text] = "gone"
-        except (ContainerNotAllowedError, CorruptionError, AccessDeniedError) as exc:
-            self._known[text] = _reason(exc, location)
-
-
-def _reason(exc: ZfuseError, location: str) -> str:
-    """Return what an error says, without the location in front."""
-    return str(exc).removeprefix(f"{location}: ").removeprefix(f"{location} ")
+        except (
+            MissingObjectError,
+            ContainerNotAllowedError,
+            CorruptionError,
+            AccessDeniedError,
+        ) as exc:
+            self._known[text] = exc
 
 
 def _first(numbers: I64, wanted: int) -> int:
@@ -126,7 +142,7 @@ def _first(numbers: I64, wanted: int) -> int:
 
 
 def _grouped(
-    rows: I64, files: I64, texts: list[bytes], problems: "list[SourceInfo | str | None] | list[str]"
+    rows: I64, files: I64, texts: list[bytes], errors: Sequence[ZfuseError | None]
 ) -> Iterator[BadSource]:
     if len(rows) == 0:
         return
@@ -134,7 +150,9 @@ def _grouped(
     edges = np.flatnonzero(np.diff(files[order])) + 1
     for part in np.split(order, edges):
         file = int(files[part[0]])
-        yield BadSource(texts[file].decode(), str(problems[file]), rows[part])
+        error = errors[file]
+        assert error is not None
+        yield BadSource(texts[file].decode(), error, rows[part])
 
 
 def distinct(texts: Ragged) -> tuple[list[bytes], I64]:
