@@ -116,7 +116,7 @@ class Repository:
             except KeyError:
                 raise _unknown(snapshot_id) from None
         try:
-            return _info_of(await self.assets.fetch_snapshot(snapshot_id))
+            return info_of(await self.assets.fetch_snapshot(snapshot_id))
         except MissingObjectError:
             raise _unknown(snapshot_id) from None
 
@@ -279,7 +279,8 @@ async def _fetch_state_v1(storage: Storage, fetched_at: int) -> RepositoryState:
     return RepositoryState(1, refs.branches, refs.tags, config, None, fetched_at)
 
 
-def _info_of(snapshot: Snapshot) -> SnapshotInfo:
+def info_of(snapshot: Snapshot) -> SnapshotInfo:
+    """Return what version 1 knows of a snapshot from its file."""
     return SnapshotInfo(
         snapshot.id, snapshot.parent_id, snapshot.flushed_at, snapshot.message, snapshot.metadata
     )
