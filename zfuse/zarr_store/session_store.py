@@ -13,8 +13,8 @@ from typing import Literal, Protocol, Self
 from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
-from zfuse import portal
 from zfuse.errors import ReadOnlyStoreError
+from zfuse.portal import run, run_async
 from zfuse.repo.workspace import Workspace
 from zfuse.zarr_store.keyed import KeyedWorkspace
 from zfuse.zarr_store.listing import chunk_keys, key_of
@@ -239,11 +239,11 @@ class SessionStore(Store):
 
     def _run[R](self, work: Callable[[], Awaitable[R]]) -> R:
         """Do *work* in the trio world and wait for it."""
-        return portal.run(work)
+        return run(work)
 
     async def _run_async[R](self, work: Callable[[], Awaitable[R]]) -> R:
         """Do *work* in the trio world and await it in asyncio."""
-        return await portal.run_async(work)
+        return await run_async(work)
 
 
 def _bytes(value: Buffer) -> bytes:
