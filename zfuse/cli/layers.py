@@ -31,12 +31,15 @@ def user_config() -> Path:
 
 def all_layers(flags: Layer, mount_file: Layer | None = None) -> Layer:
     """Merge *flags* with the environment, a mount file, and the user's and system's files."""
-    return merge(
-        [
-            flags,
-            layer_from_environment(os.environ),
-            mount_file or {},
-            layer_from_toml(user_config()),
-            layer_from_toml(SYSTEM_CONFIG),
-        ]
-    )
+    return merge([*named_layers(flags, mount_file).values()])
+
+
+def named_layers(flags: Layer, mount_file: Layer | None = None) -> dict[str, Layer]:
+    """Return the places that settings come from by name, the most specific first."""
+    return {
+        "flag": flags,
+        "environment": layer_from_environment(os.environ),
+        "mount file": mount_file or {},
+        "user file": layer_from_toml(user_config()),
+        "system file": layer_from_toml(SYSTEM_CONFIG),
+    }

@@ -360,6 +360,22 @@ def mount_settings(repository: str, layer: Layer) -> MountSettings:
     return MountSettings(repository, storage_options(layer), chosen_ref(layer), **values)
 
 
+def values_by_name(settings: MountSettings) -> dict[str, Any]:
+    """Return every setting under its name, in values of JSON; None where nothing is chosen."""
+    ref = settings.ref
+    refs = {n: ref.name if ref and ref.kind is kind else None for n, kind in _REFS.items()}
+    storage = {name: getattr(settings.storage, name.replace("-", "_")) for name in _STORAGE}
+    others = {name: getattr(settings, attribute) for name, (attribute, _) in _OTHERS.items()}
+    others["allow-virtual"] = [
+        prefix.prefix + (f"={prefix.credentials}" if prefix.credentials else "")
+        for prefix in settings.allow_virtual
+    ]
+    others["umask"] = None if settings.umask is None else f"{settings.umask:03o}"
+    for name in ("journal", "log-file"):
+        others[name] = None if others[name] is None else str(others[name])
+    return {**refs, **storage, **others}
+
+
 def _interpreted(name: str, parse: Callable[[object], Any], value: object) -> Any:  # noqa: ANN401
     try:
         return parse(value)
