@@ -1,9 +1,12 @@
 """How values of this interface show themselves: one attribute a line."""
 
 
-def described(name: str, **attributes: object) -> str:
-    """Return the representation of an object of the class *name*."""
-    lines = [f"<zfuse.{name}>", *(f"{key}: {_shown(value)}" for key, value in attributes.items())]
+def described(class_name: str, /, **attributes: object) -> str:
+    """Return the representation of an object of the class *class_name*."""
+    lines = [
+        f"<zfuse.{class_name}>",
+        *(f"{key}: {_shown(value)}" for key, value in attributes.items()),
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -1,5 +1,12 @@
 """Every public name, in one place: what ``import zfuse`` gives."""
 
+from zfuse.api.administration_values import (
+    ChunkStorageStats,
+    FeatureFlag,
+    GCSummary,
+    RepoAvailability,
+    RepoStatus,
+)
 from zfuse.api.cloud_credentials import (
     AzureCredentials,
     AzureRefreshableCredential,
@@ -78,6 +85,7 @@ from zfuse.api.exceptions import (
     SnapshotNotFoundError,
     StorageError,
 )
+from zfuse.api.maintenance import CommitMethod
 from zfuse.api.manifest_conditions import (
     ManifestPreloadCondition,
     ManifestSplitCondition,
@@ -113,6 +121,7 @@ from zfuse.api.storage import (
     s3_storage,
     tigris_storage,
 )
+from zfuse.api.updates import Update, UpdateType
 from zfuse.api.values import (
     ChunkType,
     Diff,
@@ -137,7 +146,9 @@ __all__ = [
     "BasicConflictSolver",
     "CachingConfig",
     "ChecksumAlgorithm",
+    "ChunkStorageStats",
     "ChunkType",
+    "CommitMethod",
     "CompressionAlgorithm",
     "CompressionConfig",
     "Conflict",
@@ -148,7 +159,9 @@ __all__ = [
     "Credentials",
     "Diff",
     "ErrorKind",
+    "FeatureFlag",
     "FormatError",
+    "GCSummary",
     "GcsBearerCredential",
     "GcsCredentials",
     "GcsStaticCredentials",
@@ -170,6 +183,8 @@ __all__ = [
     "ReadOnlyError",
     "RebaseFailedError",
     "RefNotFoundError",
+    "RepoAvailability",
+    "RepoStatus",
     "Repository",
     "RepositoryConfig",
     "RepositoryNotFoundError",
@@ -188,6 +203,8 @@ __all__ = [
     "StorageRetriesSettings",
     "StorageSettings",
     "StorageTimeoutSettings",
+    "Update",
+    "UpdateType",
     "VersionSelection",
     "VirtualChunkContainer",
     "VirtualChunkSpec",

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from zfuse.api.administration import Administration
 from zfuse.api.boundary import class_twins, refusing, run, static_twins, twins
 from zfuse.api.config import Attribution, RepositoryConfig, StorageSettings
 from zfuse.api.config_values import config_of, config_values
@@ -13,17 +14,20 @@ from zfuse.api.conflicts import ConflictSolver
 from zfuse.api.credentials import AnyCredential
 from zfuse.api.error_kind import ErrorKind
 from zfuse.api.exceptions import InvalidInputError
+from zfuse.api.history import History
+from zfuse.api.inspection import Inspection
 from zfuse.api.listing import described
+from zfuse.api.maintenance import Maintenance
 from zfuse.api.opened import Opening
 from zfuse.api.refs import Refs, branch_tip, resolve
 from zfuse.api.session import Session
 from zfuse.api.storage import Storage
+from zfuse.api.store import IcechunkStore
 from zfuse.api.values import SessionMode, SpecVersion
 from zfuse.errors import AlreadyExistsError, RepositoryNotFoundError
 from zfuse.repo.create import create_repository
 from zfuse.repo.repository import fetch_state
 from zfuse.repo.settings import change_config
-from zfuse.zarr_store.store import IcechunkStore
 
 type Authorized = Mapping[str, AnyCredential | None]
 
@@ -120,7 +124,7 @@ async def _fetch_config(storage: Storage) -> RepositoryConfig | None:
     return config_of(state.config) if state.config.raw else None
 
 
-class Repository(Refs):
+class Repository(Refs, History, Administration, Maintenance, Inspection):
     """An Icechunk repository.
 
     Most methods have a twin to be awaited in asyncio, whose name ends with ``_async``.

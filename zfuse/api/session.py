@@ -14,18 +14,19 @@ from zfuse.api.exceptions import (
     SessionStateError,
 )
 from zfuse.api.listing import described
+from zfuse.api.nodes import Nodes
 from zfuse.api.opened import Opening
 from zfuse.api.status import diff_of_changes
+from zfuse.api.store import IcechunkStore
 from zfuse.api.values import Diff, SessionMode
 from zfuse.errors import ConflictError as MovedError
 from zfuse.format.ids import SnapshotId
 from zfuse.repo.catch_up import BranchConflictError
 from zfuse.repo.session import Session as EngineSession
 from zfuse.repo.workspace import Workspace
-from zfuse.zarr_store.store import IcechunkStore
 
 
-class Session:
+class Session(Nodes):
     """One version of a repository, or a branch with changes that are not committed.
 
     Methods that wait for the store have a twin to be awaited in asyncio, whose name ends with
@@ -153,6 +154,7 @@ class Session:
         return run(self._status)
 
     async def _discard_changes(self) -> None:
+        self._check_changes()
         await (await self._changing()).discard()
 
     def discard_changes(self) -> None:
