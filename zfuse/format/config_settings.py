@@ -114,7 +114,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "repo_update_retries.default.max_tries": _number(100, _U16, 1),
     "repo_update_retries.default.initial_backoff_ms": _number(50, _U32),
     "repo_update_retries.default.max_backoff_ms": _number(30_000, _U32),
-    "num_updates_per_repo_info_file": _number(1000, _U16, 1),
+    "num_updates_per_repo_info_file": _number(1000, _U16),
 }
 """All settings but the containers, in the order of the official library's files."""
 
@@ -149,8 +149,10 @@ def completed(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def check_settings(values: Mapping[str, Any]) -> None:
-    """Refuse settings that the official library could not read; unknown ones pass.
+def check_settings(values: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Refuse settings that the official library could not read.
+
+    Unknown ones pass, and those that are as they were in *before*.
 
     Raises:
         InvalidInputError: the message names the setting and what it can be.
@@ -162,7 +164,7 @@ def check_settings(values: Mapping[str, Any]) -> None:
             if section is not None and not isinstance(section, Mapping):
                 raise InvalidInputError(f"{'.'.join(sections[:n])} is a group of settings")
         value = find(values, key)
-        if not setting.takes(value):
+        if value != find(before, key) and not setting.takes(value):
             raise InvalidInputError(f"{key} can not be {value!r:.80}: it is {setting.wants}")
 
 

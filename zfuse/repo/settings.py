@@ -189,7 +189,7 @@ async def _declares(repository: Repository, container: VirtualChunkContainer) ->
 def _changed(former: Mapping[str, Any] | None, change: ConfigChange) -> dict[str, Any]:
     before = former or {}
     values = completed(change(before))
-    check_settings(values)
+    check_settings(values, before)
     known, new = _raw_containers(before), _raw_containers(values)
     valid = RepositoryConfig.from_values(values).virtual_chunk_containers
     for key, each in new.items():
