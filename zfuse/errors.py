@@ -12,6 +12,7 @@ read them. A message is one line that says what is wrong and what to do next.
     ├── NotEmptyError               empty it first
     ├── CrossTreeError              copy it instead
     ├── NotAllowedError             this mount or session does not do that
+    │   ├── MergeError
     │   ├── ReadOnlyError
     │   │   └── ReadOnlyStoreError
     │   └── ContainerNotAllowedError
@@ -106,6 +107,10 @@ class NotAllowedError(ZfuseError):
 
     errno = errno.EPERM
     exit_code = 2
+
+
+class MergeError(NotAllowedError):
+    """Forks of a session changed the same thing differently; merge one of them, or none."""
 
 
 class ReadOnlyError(NotAllowedError):

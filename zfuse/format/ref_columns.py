@@ -177,6 +177,20 @@ class RefColumns:
             dictionary=self.dictionary,
         )
 
+    def compact(self) -> Self:
+        """Return equal columns that hold few bytes more than they need."""
+        return replace(self, texts=self.texts.compact(), etags=self.etags.compact())
+
+    def same_as(self, other: "RefColumns") -> bool:
+        """Tell whether *other* has the same references, in the same form."""
+        columns = ("coords", "kinds", "offsets", "lengths", "chunk_ids", "last_modified")
+        return (
+            self.dictionary == other.dictionary
+            and all(np.array_equal(getattr(self, c), getattr(other, c)) for c in columns)
+            and list(self.texts) == list(other.texts)
+            and list(self.etags) == list(other.etags)
+        )
+
     def inside(self, box: Extents) -> Self:
         """Return the references whose index lies in *box*."""
         kept = inside(self.coords, box)

@@ -64,6 +64,13 @@ class ChunkTable:
             return self.refs.coords
         return _sorted(np.concatenate((self.refs.coords, self.deleted)))
 
+    def __reduce__(self) -> tuple[type["ChunkTable"], tuple[RefColumns, U32]]:
+        return ChunkTable, (self.refs.compact(), self.deleted)
+
+    def same_as(self, other: "ChunkTable") -> bool:
+        """Tell whether *other* has the same changes."""
+        return np.array_equal(self.deleted, other.deleted) and self.refs.same_as(other.refs)
+
     def find(self, coords: Coords) -> Change:
         """Return what became of the chunk at *coords*."""
         row = self._ref_keys.find(coords)
@@ -95,9 +102,10 @@ class ChunkChanges:
 
     __slots__ = ("_recent", "_settled")
 
-    def __init__(self) -> None:
+    def __init__(self, settled: dict[int, ChunkTable] | None = None) -> None:
+        """Begin with nothing, or with tables of which each is under its rank."""
         self._recent: dict[Coords, ChunkRef | None] = {}
-        self._settled: dict[int, ChunkTable] = {}
+        self._settled = settled or {}
 
     def __bool__(self) -> bool:
         return bool(self._recent or self._settled)
@@ -145,12 +153,21 @@ class ChunkChanges:
         self._settle()
         return tuple(self._settled[rank] for rank in sorted(self._settled))
 
+    def same_as(self, other: "ChunkChanges") -> bool:
+        """Tell whether *other* has the same changes."""
+        ours, theirs = self.tables(), other.tables()
+        return len(ours) == len(theirs) and all(
+            a.rank == b.rank and a.same_as(b) for a, b in zip(ours, theirs, strict=True)
+        )
+
+    def __reduce__(self) -> tuple[type["ChunkChanges"], tuple[dict[int, ChunkTable]]]:
+        self._settle()
+        return ChunkChanges, (self._settled,)
+
     def copy(self) -> "ChunkChanges":
         """Return changes that stay as they are when these go on."""
         self._settle()
-        twin = ChunkChanges()
-        twin._settled = self._settled.copy()
-        return twin
+        return ChunkChanges(self._settled.copy())
 
     def _settle(self) -> None:
         by_rank: dict[int, list[Coords]] = {}

@@ -4,7 +4,7 @@ Chunks are stored as they come, as nobody refers to them before a commit; all el
 change sets. While a commit is being made changes go on, apart from those that it takes along.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -22,6 +22,7 @@ from zfuse.repo.chunk_changes import U32, UNTOUCHED, Coords
 from zfuse.repo.chunks import ChunkIndex
 from zfuse.repo.commit import check_moves
 from zfuse.repo.documents import chunk_fault, parse_document
+from zfuse.repo.fork import Fork, ForkedState, SessionState, merge
 from zfuse.repo.new_chunk import store_chunk
 from zfuse.repo.repository import Repository
 from zfuse.repo.working_tree import WorkingTree
@@ -59,6 +60,26 @@ class Workspace:
         whole.then(self._pending)
         whole.then(self.tree.changes)
         return whole
+
+    def fork(self) -> Fork:
+        """Return all there is now, to be changed somewhere else and merged again."""
+        return Fork(self.base.id, self.changes())
+
+    async def merge(self, forks: Sequence[Fork]) -> None:
+        """Add the changes of *forks*, of this session or of one like it, all or none.
+
+        Raises:
+            MergeError: two have changed the same thing differently.
+            MissingObjectError: the snapshot of a fork is gone.
+        """
+        forked: list[ForkedState] = []
+        for fork in forks:
+            view = await self.repository.assets.fetch_hierarchy(fork.base_id)
+            nodes = fork.inherited.apply(view.snapshot.nodes)
+            forked.append(ForkedState(fork, {node.id: node for node in nodes}))
+        await self._turn()
+        base = self._pending.apply(self.base.nodes)
+        self.tree = WorkingTree(base, merge(SessionState(base, self.tree.changes), forked))
 
     def node(self, path: str) -> Node | None:
         """Return the node at *path*, None for an implicit group or nothing."""
