@@ -44,6 +44,11 @@ COMMANDS: Final = {
     "ingest": "Reference existing data in other formats, without copying it.",
     "materialize": "Turn virtual chunks into chunks of the repository.",
     "fsck": "Check that a repository is sound.",
+    "stats": "Tell how much a repository holds.",
+    "expire": "Take old snapshots out of the history.",
+    "gc": "Delete what no version of a repository needs.",
+    "rewrite-manifests": "Split the manifests of a branch as the settings say now.",
+    "upgrade": "Make a repository of version 1 one of version 2.",
     "doctor": "Find out what is wrong on this machine.",
 }
 """Every subcommand, and the line that ``zfuse --help`` has for it."""

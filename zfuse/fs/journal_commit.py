@@ -1,5 +1,6 @@
 """What a commit that landed leaves of a session: all that came after it."""
 
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,8 @@ from zfuse.fs.staged import Path, RowKind, path_from_bytes, path_to_bytes
 _UNNAMED: Final = (
     " WHERE NOT EXISTS (SELECT 1 FROM entry WHERE entry.child = file.id AND entry.kind = ?)"
 )
+_LONGEST_UPLOAD_US: Final = 3_600_000_000
+"""One that goes on during the commit began later than this before it."""
 _LINKED: Final = "SELECT child FROM entry WHERE kind = ? GROUP BY child HAVING count(*) > 1"
 
 
@@ -47,6 +50,7 @@ def complete_commit(journal: Journal, base: SnapshotId, cut: int) -> Completed:
         journal.run("DELETE FROM file" + _UNNAMED, int(RowKind.FILE))
         journal.run("DELETE FROM excluded")
         journal.set_facts(base=str(base), pending=None, cut=cut, seq=journal.seq)
+        _note_beginning(journal)
     origins = {
         row_id: path_from_bytes(origin)
         for row_id, origin in journal.run("SELECT id, origin FROM directory")
@@ -58,6 +62,16 @@ def complete_commit(journal: Journal, base: SnapshotId, cut: int) -> Completed:
         origins,
         [blob for _, blob in gone if blob is not None],
     )
+
+
+def _note_beginning(journal: Journal) -> None:
+    """Let the session begin anew for garbage collection, which spares what is stored since.
+
+    That holds unless something is left of which chunks are in the repository already.
+    """
+    if not journal.run("SELECT 1 FROM file WHERE ref IS NOT NULL LIMIT 1"):
+        latest = time.time_ns() // 1000 - _LONGEST_UPLOAD_US
+        journal.set_facts(began_us=max(latest, journal.fact("began_us") or 0))
 
 
 def _drop_entries(journal: Journal, cut: int) -> list[int]:

@@ -22,8 +22,9 @@ from zfuse.fs.staged import Path, RowKind, StagedFile
 class KeptFiles:
     """A session: which branch of which repository, and how much it holds.
 
-    ``nbytes`` are the bytes of its staged files, ``files`` their number. ``damage`` says why
-    nothing of this is known.
+    ``nbytes`` are the bytes of its staged files, ``files`` their number. No chunk of it was
+    stored before ``began`` (microseconds since 1970, None if that is not known). ``damage`` says
+    why nothing of this is known.
     """
 
     directory: FilePath
@@ -34,6 +35,7 @@ class KeptFiles:
     nbytes: int
     is_in_use: bool
     damage: str | None = None
+    began: int | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return all that is known, by name."""
@@ -106,6 +108,7 @@ def _look(directory: FilePath) -> KeptFiles:
         files,
         nbytes,
         locked,
+        began=facts.get("began_us"),
     )
 
 

@@ -118,6 +118,7 @@ class Staging:
                 base=str(self.tree.snapshot_id),
                 branch=self.tree.ref.name,
                 repository=self.tree.repository.storage.url,
+                began_us=time.time_ns() // 1000,
             )
             if journal.directory_row(ROOT_ROW) is None:
                 journal.add_directory((), None, DIRECTORY_MODE, time.time_ns())

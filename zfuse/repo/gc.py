@@ -141,33 +141,35 @@ async def _roots(
     From then on nobody can put a branch there, so what is marked later holds.
     """
     info = repository.state.info
+    stored = await _stored_snapshots(repository)
+    keep = keep & stored.keys()
     if info is None:
         reached = {*(await snapshots_of_refs(repository)), *keep}
         return _Roots(frozenset(reached), frozenset(reached))
-    keep = keep | await _stored_since(repository, older_than)
+    spared = keep | {each for each, stored_at in stored.items() if stored_at >= older_than}
     if dry_run:
-        stay = info.snapshots.keys() - find_unreachable(info, older_than, keep)
+        stay = info.snapshots.keys() - find_unreachable(info, older_than, spared)
     else:
 
         def change(info: RepoInfo, stamp: Stamp) -> RepoInfo:
-            return forget(info, find_unreachable(info, older_than, keep), stamp)
+            return forget(info, find_unreachable(info, older_than, spared), stamp)
 
         await change_repository(repository, change)
         assert repository.state.info is not None
         info = repository.state.info
         stay = set(info.snapshots)
     pruned = {log_id for each in stay for log_id in info.snapshots[each].pruned_ancestor_tx_logs}
-    return _Roots(frozenset(stay), frozenset(stay | pruned))
+    return _Roots(frozenset(stay | keep), frozenset(stay | keep | pruned))
 
 
-async def _stored_since(repository: Repository, moment: int) -> set[SnapshotId]:
-    """Return the snapshots whose file was stored at *moment* or later, by the store's clock."""
-    found: set[SnapshotId] = set()
+async def _stored_snapshots(repository: Repository) -> dict[SnapshotId, int]:
+    """Return when each snapshot file was stored, by the store's clock, in microseconds."""
+    found: dict[SnapshotId, int] = {}
     async with aclosing(repository.storage.list(SNAPSHOTS_PREFIX)) as listing:
         async for info in listing:
-            if info.last_modified_ns >= moment * 1000:
-                with suppress(InvalidInputError):  # what is no snapshot
-                    found.add(SnapshotId.parse(info.key.removeprefix(SNAPSHOTS_PREFIX)))
+            with suppress(InvalidInputError):  # what is no snapshot
+                snapshot_id = SnapshotId.parse(info.key.removeprefix(SNAPSHOTS_PREFIX))
+                found[snapshot_id] = info.last_modified_ns // 1000
     return found
 
 
