@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+I64 = npt.NDArray[np.int64]
 U32 = npt.NDArray[np.uint32]
 
 type Extents = tuple[tuple[int, int], ...]
@@ -25,7 +26,7 @@ def tight(parts: Sequence[U32]) -> Extents:
     return tuple((int(a), int(b) + 1) for a, b in zip(low, high, strict=True))
 
 
-def inside(coords: U32, box: Sequence[tuple[int, int]]) -> npt.NDArray[np.bool_]:
+def inside(coords: U32 | I64, box: Sequence[tuple[int, int]]) -> npt.NDArray[np.bool_]:
     """Return which of *coords* (n, rank) lie in *box*, as far as both have dimensions."""
     found = np.ones(len(coords), np.bool_)
     for axis, (low, high) in enumerate(box[: coords.shape[1]]):

@@ -152,14 +152,27 @@ class Workspace:
             InvalidInputError: the array can not have one of them; none of them is set.
             NotFoundError: there is no such array.
         """
+        await self.replace_chunks(path, np.empty((0, refs.rank), np.uint32), refs)
+
+    async def replace_chunks(self, path: str, gone: U32, refs: RefColumns) -> None:
+        """Delete the chunks of an array at *gone* (n, rank), then make *refs* chunks of it.
+
+        Raises:
+            InvalidInputError: the array can not have one of them; nothing is changed.
+            NotFoundError: there is no such array.
+        """
         await self._turn()
         node = self.tree.array(path)
         grid = [(0, dimension.num_chunks) for dimension in node.shape]
         fits = inside(refs.coords, grid) & (refs.sizes > 0)
-        if not fits.all() or refs.rank != len(grid):
+        if len(refs) and (not fits.all() or refs.rank != len(grid)):
             row = int(np.argmin(fits))
             self._check_chunk(path, tuple(refs.coords[row].tolist()), int(refs.sizes[row]))
-        self.tree.changes.chunks_of(node.id).set_many(refs)
+        changes = self.tree.changes.chunks_of(node.id)
+        if len(gone):
+            changes.delete_many(gone)
+        if len(refs):
+            changes.set_many(refs)
 
     async def delete_chunk(self, path: str, coords: Coords) -> None:
         """Make sure that an array has no chunk at *coords*, which may be of any rank.
