@@ -10,6 +10,7 @@ import numpy as np
 from zfuse.errors import CorruptionError, InvalidInputError
 from zfuse.format.config import StoreConfig, VirtualChunkContainer
 from zfuse.ingest.parsed import ParsedSource
+from zfuse.ingest.sources import Source
 from zfuse.repo.virtual import Place
 from zfuse.storage.obstore_s3 import s3_place
 from zfuse.storage.options import StorageOptions
@@ -17,26 +18,31 @@ from zfuse.storage.options import StorageOptions
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """The places that a source refers to, as URLs, and how it was reached.
+    """The places that a source refers to, and how it was reached.
 
-    A place that ends with a slash stands for all below.
+    A place is a URL, for all below it if it ends with a slash, with the directory that its
+    container would be.
     """
 
-    places: tuple[str, ...]
+    places: tuple[tuple[str, str], ...]
     options: StorageOptions
 
 
-def reach_of(parsed: ParsedSource, options: StorageOptions) -> Reach:
-    """Return the places that the references of a source lead to."""
+def reach_of(parsed: ParsedSource, source: Source) -> Reach:
+    """Return the places that the references of a source lead to.
+
+    The container of a Zarr store is the directory that it lies in, where its neighbours are.
+    """
     if parsed.format == "zarr":
-        return Reach((f"{parsed.location}/",), options)
+        place = (f"{parsed.location}/", _directory(source.location))
+        return Reach((place,), source.options)
     used: set[int] = set()
     for node in parsed.nodes:
         if node.chunks is not None:
             used.update(np.unique(node.chunks.files).tolist())
     used.discard(-1)
-    locations = tuple((parsed.files.locations[row] or b"").decode() for row in sorted(used))
-    return Reach(locations, options)
+    locations = [(parsed.files.locations[row] or b"").decode() for row in sorted(used)]
+    return Reach(tuple((place, _directory(place)) for place in locations), source.options)
 
 
 def missing_containers(
@@ -44,20 +50,17 @@ def missing_containers(
 ) -> list[VirtualChunkContainer]:
     """Return the containers that have to be declared so that all references lie in one.
 
-    They are the directories of the places, where their neighbours are, too.
-
     Raises:
         InvalidInputError: a place that is needed is declared with another endpoint.
     """
     wanted: dict[str, VirtualChunkContainer] = {}
     for reach in reaches:
-        for place in reach.places:
+        for place, directory in reach.places:
             holder = _holder([*declared.values(), *wanted.values()], place)
-            needed = holder or _container(_directory(place), reach.options)
             if holder is None:
-                wanted[needed.url_prefix] = needed
+                wanted[directory] = _container(directory, reach.options)
             elif holder.url_prefix not in wanted:
-                _check_same_server(holder, _container(_directory(place), reach.options))
+                _check_same_server(holder, _container(place, reach.options))
     return [
         each
         for prefix, each in wanted.items()
@@ -66,7 +69,7 @@ def missing_containers(
 
 
 def _directory(place: str) -> str:
-    return place.rstrip("/").rpartition("/")[0] + "/"
+    return place.rpartition("/")[0] + "/"
 
 
 def _holder(containers: Iterable[VirtualChunkContainer], url: str) -> VirtualChunkContainer | None:

@@ -134,11 +134,13 @@ def _keep_mask(attributes: dict[str, Any], metadata: Any) -> None:  # noqa: ANN4
     """Say in the attribute ``_FillValue`` what the fill value of v2 says to xarray.
 
     xarray takes that of v2 for missing data, that of v3 only if the attribute repeats it, in
-    an encoding of its own.
+    an encoding of its own. Where v2 has none it takes the attribute, as a plain number.
     """
     value = metadata.fill_value
     if value is None:
-        return
+        value = attributes.get("_FillValue")
+        if not isinstance(value, int | float):
+            return
     match metadata.dtype.to_native_dtype().kind:
         case "f":
             attributes["_FillValue"] = _base64(struct.pack("<d", float(value)))
@@ -146,12 +148,13 @@ def _keep_mask(attributes: dict[str, Any], metadata: Any) -> None:  # noqa: ANN4
             attributes["_FillValue"] = int(value)
         case "b":
             attributes["_FillValue"] = bool(value)
-        case "S":
-            attributes["_FillValue"] = _base64(bytes(value))
-        case "U" | "T":
+        case "c":
+            parts = (value.real, value.imag)
+            attributes["_FillValue"] = [_base64(struct.pack("<d", float(part))) for part in parts]
+        case "T":
             attributes["_FillValue"] = str(value)
         case _:
-            pass  # xarray has no encoding for others
+            pass  # xarray can not read it back for others
 
 
 def _base64(data: bytes) -> str:

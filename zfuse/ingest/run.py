@@ -233,7 +233,7 @@ class _Run:
         self, session: Session, placed: Sequence[tuple[Request, ParsedSource]]
     ) -> IngestReport:
         declared = self._repository.state.config.virtual_chunk_containers
-        reaches = [reach_of(source, request.source.options) for request, source in placed]
+        reaches = [reach_of(source, request.source) for request, source in placed]
         missing = missing_containers(declared, reaches)
         self._tell("writing", 0, 1)
         added: list[VirtualChunkContainer] = []
