@@ -56,9 +56,27 @@ future: !new
 
 ODD = [
     *("", " ", "a: b", "a #b", "- a", "a\nb", "a\tb", "\U0001f9ca"),
-    *"null ~ yes No 1 0o17 0x1F 1e3 .inf .nan 1:30 2026-01-01".split(),
-    *"#a !s3 &a *a %a @a `a` { [ ' \" \\ | > ? , =".split(),
-    *"\x85 \u2028 \ufeff \x7f \x00 \ufffe \uffff".split(" "),
+    *["null", "~", "yes", "No", "1", "0o17", "0x1F", "1e3", ".inf", ".nan", "1:30", "2026-01-01"],
+    *[
+        "#a",
+        "!s3",
+        "&a",
+        "*a",
+        "%a",
+        "@a",
+        "`a`",
+        "{",
+        "[",
+        "'",
+        '"',
+        "\\",
+        "|",
+        ">",
+        "?",
+        ",",
+        "=",
+    ],
+    *["\x85", "\u2028", "\ufeff", "\x7f", "\x00", "\ufffe", "\uffff"],
 ]
 TEXTS = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(ODD)
 VALUES = st.recursive(

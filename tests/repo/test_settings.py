@@ -8,6 +8,7 @@ from icechunk import ManifestSplitDimCondition as Dimensions
 from icechunk import storage as stores
 from icechunk._icechunk_python import RepoUpdateRetryConfig  # public nowhere
 
+from tests.repo.stores import AnyContainers
 from zfuse.errors import (
     AlreadyExistsError,
     InvalidInputError,
@@ -80,16 +81,6 @@ PAIRS = [
         stores.local_filesystem_store("/a b"),
     ),
 ]
-
-
-class AnyContainers:
-    """Takes note of containers, and reads nothing."""
-
-    def declare(self, containers):
-        self.declared = dict(containers)
-
-    async def read(self, ref, byte_range):
-        raise AssertionError((ref, byte_range))
 
 
 async def opened(storage):
