@@ -169,6 +169,17 @@ async def test_deleting_what_the_session_wrote_before_is_no_conflict(session):
     assert await session_keys(session) == {}
 
 
+@pytest.mark.parametrize("how", ["siblings", "below"])
+async def test_forks_merge_the_deletion_of_what_all_inherited(session, how):
+    await _write(session)
+    fork = await fork_of(session)
+    other = await fork_of(session if how == "siblings" else fork)
+    await _delete(other)
+    await merge(fork, other)
+    await merge(session, fork)
+    assert await session_keys(session) == {}
+
+
 async def test_what_travels_is_small(session):
     await session.set_metadata("/big", array_document((100_000,), (1,)))
     refs = [((n,), VirtualRef("s3://bucket/one-file.nc", n * 100, 100)) for n in range(100_000)]

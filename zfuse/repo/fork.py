@@ -7,7 +7,7 @@ Beyond that, a merge is done as a whole or not at all, and a fork may change wha
 had changed before.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from zfuse.errors import MergeError
@@ -40,9 +40,13 @@ class ForkedState:
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """What a session has: the nodes of its base, and its changes."""
+    """What a session has: nodes, and its changes of them.
 
-    base: Iterable[Node]
+    ``before`` are changes that led to the nodes and are no commit's yet.
+    """
+
+    nodes: Sequence[Node]
+    before: ChangeSet
     changes: ChangeSet
 
 
@@ -55,8 +59,8 @@ def merge(session: SessionState, forks: Iterable[ForkedState]) -> ChangeSet:
     merged = ChangeSet()
     merged.then(session.changes)
     for forked in forks:
-        nodes = {node.id: node for node in merged.apply(session.base)}
-        faults = list(_Meeting(forked, nodes, merged).faults())
+        nodes = {node.id: node for node in merged.apply(session.nodes)}
+        faults = list(_Meeting(forked, nodes, (session.before, merged)).faults())
         if faults:
             raise MergeError("the forks can not be merged: " + "; ".join(faults))
         merged.then(_missing(forked.fork.changes, nodes))
@@ -85,11 +89,11 @@ def _missing(changes: ChangeSet, nodes: Mapping[NodeId, Node]) -> ChangeSet:
 
 @dataclass(frozen=True, slots=True)
 class _Meeting:
-    """What a fork meets in the session: ``nodes``, which ``current`` changes led to."""
+    """What a fork meets in the session: nodes, and the changes that led to them."""
 
     forked: ForkedState
     nodes: Mapping[NodeId, Node]
-    current: ChangeSet
+    layers: Sequence[ChangeSet]
 
     @property
     def changes(self) -> ChangeSet:
@@ -141,5 +145,7 @@ class _Meeting:
             return True
         if not isinstance(node, ArrayNode):
             return False
-        now = self.current.chunks.get(node_id, ChunkChanges())
+        now = ChunkChanges()
+        for layer in self.layers:
+            now.then(layer.chunks.get(node_id, ChunkChanges()))
         return not now.same_as(self.forked.fork.inherited.chunks.get(node_id, ChunkChanges()))

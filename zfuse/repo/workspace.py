@@ -78,8 +78,9 @@ class Workspace:
             nodes = fork.inherited.apply(view.snapshot.nodes)
             forked.append(ForkedState(fork, {node.id: node for node in nodes}))
         await self._turn()
-        base = self._pending.apply(self.base.nodes)
-        self.tree = WorkingTree(base, merge(SessionState(base, self.tree.changes), forked))
+        nodes = self._pending.apply(self.base.nodes)
+        state = SessionState(nodes, self._pending, self.tree.changes)
+        self.tree = WorkingTree(nodes, merge(state, forked))
 
     def node(self, path: str) -> Node | None:
         """Return the node at *path*, None for an implicit group or nothing."""
