@@ -3,7 +3,7 @@
 Specification: spec-v2-1, "pruned_ancestor_tx_logs".
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 
 from zfuse.format.ids import SnapshotId
@@ -55,7 +55,7 @@ def find_expired(info: RepoInfo, rule: ExpirationRule) -> Expiration:
 
 
 def expire(info: RepoInfo, expired: Expiration, stamp: Stamp) -> RepoInfo:
-    """Return *info* without what is *expired*.
+    """Return *info* without what is *expired*; who loses the parent hangs on the first snapshot.
 
     Raises:
         ReadOnlyError: the repository takes no changes.
@@ -66,28 +66,32 @@ def expire(info: RepoInfo, expired: Expiration, stamp: Stamp) -> RepoInfo:
         branches={n: tip for n, tip in info.branches.items() if n not in expired.branches},
         tags={n: tip for n, tip in info.tags.items() if n not in expired.tags},
         deleted_tags=(*info.deleted_tags, *sorted(expired.tags)),
-        snapshots=without(info.snapshots, expired.snapshots),
+        snapshots=_without(info.snapshots, expired.snapshots, lambda s: s.parent_id is None),
     )
     return record(changed, UpdateKind.EXPIRATION_RAN, {}, stamp)
 
 
-def without(snapshots: Snapshots, removed: Set[SnapshotId]) -> dict[SnapshotId, SnapshotInfo]:
+def _without(
+    snapshots: Snapshots, removed: Set[SnapshotId], is_parent: Callable[[SnapshotInfo], bool]
+) -> dict[SnapshotId, SnapshotInfo]:
     """Return *snapshots* but those *removed*.
 
-    One whose parent goes hangs on the first snapshot of its history from then on, and names
-    the transaction logs of all that lies between: what it changed against its new parent.
+    One whose parent goes gets the next ancestor that *is_parent*, and names the transaction
+    logs of all that lies between: what it changed against its new parent.
     """
     return {
-        s.id: _adopted(s, snapshots) if s.parent_id in removed else s
+        s.id: _adopted(s, snapshots, is_parent) if s.parent_id in removed else s
         for s in snapshots.values()
         if s.id not in removed
     }
 
 
-def _adopted(snapshot: SnapshotInfo, known: Snapshots) -> SnapshotInfo:
+def _adopted(
+    snapshot: SnapshotInfo, known: Snapshots, is_parent: Callable[[SnapshotInfo], bool]
+) -> SnapshotInfo:
     logs = list(reversed(snapshot.pruned_ancestor_tx_logs))
     ancestor = _parent(snapshot, known)
-    while ancestor is not None and ancestor.parent_id is not None:
+    while ancestor is not None and not is_parent(ancestor):
         logs += [ancestor.id, *reversed(ancestor.pruned_ancestor_tx_logs)]
         ancestor = _parent(ancestor, known)
     first = None if ancestor is None else ancestor.id
@@ -99,9 +103,13 @@ def _parent(snapshot: SnapshotInfo, known: Snapshots) -> SnapshotInfo | None:
 
 
 def find_unreachable(
-    info: RepoInfo, older_than: int, keep: Set[SnapshotId]
+    info: RepoInfo, older_than: int, stored: Mapping[SnapshotId, int], keep: Set[SnapshotId]
 ) -> frozenset[SnapshotId]:
-    """Return the snapshots flushed before *older_than*, not in *keep*, that no ref leads to."""
+    """Return the snapshots older than *older_than*, not in *keep*, that no ref leads to.
+
+    *stored* says when their files were stored, in microseconds since 1970 by the clock of the
+    store; for others it counts when they were flushed.
+    """
     reached: set[SnapshotId] = set()
     for tip in {*info.branches.values(), *info.tags.values()}:
         following = info.snapshots.get(tip)
@@ -111,7 +119,7 @@ def find_unreachable(
     return frozenset(
         s.id
         for s in info.snapshots.values()
-        if s.flushed_at < older_than and not (s.id in reached or s.id in keep)
+        if not (s.id in reached or s.id in keep) and stored.get(s.id, s.flushed_at) < older_than
     )
 
 
@@ -122,5 +130,10 @@ def forget(info: RepoInfo, snapshots: Set[SnapshotId], stamp: Stamp) -> RepoInfo
         ReadOnlyError: the repository takes no changes.
     """
     check_writable(info)
-    changed = replace(info, snapshots=without(info.snapshots, snapshots))
-    return record(changed, UpdateKind.GC_RAN, {}, stamp)
+    return record(without(info, snapshots), UpdateKind.GC_RAN, {}, stamp)
+
+
+def without(info: RepoInfo, snapshots: Set[SnapshotId]) -> RepoInfo:
+    """Return *info* without *snapshots*; who loses the parent hangs on the next that stays."""
+    left = _without(info.snapshots, snapshots, lambda s: s.id not in snapshots)
+    return replace(info, snapshots=left)

@@ -17,6 +17,7 @@ from zfuse.format.repo_info import SnapshotInfo
 from zfuse.format.repo_info_encoder import MAIN_BRANCH
 from zfuse.format.snapshot_encoder import encode_snapshot
 from zfuse.repo.publish import has_encoded_names
+from zfuse.repo.reachable import snapshots_of_refs
 from zfuse.repo.refs_v1 import parse_ref
 from zfuse.repo.repository import Repository
 
@@ -69,12 +70,7 @@ async def _adopt(repository: Repository, snapshot_id: SnapshotId, parent_id: Sna
 
 
 async def _find(repository: Repository, rule: ExpirationRule) -> _Found:
-    known: dict[SnapshotId, SnapshotInfo] = {}
-    for tip in {*repository.tags.values(), *repository.branches.values()}:
-        async for info in repository.ancestry(tip):
-            if info.id in known:
-                break
-            known[info.id] = info
+    known = await snapshots_of_refs(repository)
     return _find_among(known, repository.tags, repository.branches, rule)
 
 

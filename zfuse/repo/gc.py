@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zfuse.errors import InvalidInputError, ObjectNotFoundError
-from zfuse.format.expiration import find_unreachable, forget
+from zfuse.format.expiration import find_unreachable, forget, without
 from zfuse.format.ids import ObjectId, SnapshotId
 from zfuse.format.layout import (
     CHUNKS_PREFIX,
@@ -72,8 +72,8 @@ async def collect_garbage(
 ) -> GcSummary:
     """Delete what was stored before *older_than* (microseconds since 1970) and nobody needs.
 
-    Needed is what refs lead to, the snapshots of *keep*, and those flushed or stored since then,
-    be they on a branch or not. *older_than* must be before any session began that is
+    Needed is what refs lead to, the snapshots of *keep*, and those stored since then, be they on
+    a branch or not. *older_than* must be before any session began that is
     not committed yet: chunks of those are nobody's so far. With ``dry_run`` the summary tells
     what would be deleted.
 
@@ -146,20 +146,19 @@ async def _roots(
     if info is None:
         reached = {*(await snapshots_of_refs(repository)), *keep}
         return _Roots(frozenset(reached), frozenset(reached))
-    spared = keep | {each for each, stored_at in stored.items() if stored_at >= older_than}
     if dry_run:
-        stay = info.snapshots.keys() - find_unreachable(info, older_than, spared)
+        info = without(info, find_unreachable(info, older_than, stored, keep))
     else:
 
         def change(info: RepoInfo, stamp: Stamp) -> RepoInfo:
-            return forget(info, find_unreachable(info, older_than, spared), stamp)
+            return forget(info, find_unreachable(info, older_than, stored, keep), stamp)
 
         await change_repository(repository, change)
         assert repository.state.info is not None
         info = repository.state.info
-        stay = set(info.snapshots)
-    pruned = {log_id for each in stay for log_id in info.snapshots[each].pruned_ancestor_tx_logs}
-    return _Roots(frozenset(stay | keep), frozenset(stay | keep | pruned))
+    stay = info.snapshots.keys() | keep
+    pruned = {log for each in info.snapshots.values() for log in each.pruned_ancestor_tx_logs}
+    return _Roots(frozenset(stay), frozenset(stay | pruned))
 
 
 async def _stored_snapshots(repository: Repository) -> dict[SnapshotId, int]:

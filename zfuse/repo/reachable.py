@@ -10,6 +10,7 @@ import trio
 from zfuse.format.ids import ManifestId, SnapshotId
 from zfuse.format.manifest import Manifest
 from zfuse.format.ref_columns import RefColumns
+from zfuse.format.repo_info import SnapshotInfo
 from zfuse.format.snapshot import ArrayNode, ManifestFileInfo, Snapshot
 from zfuse.repo.array_columns import stored_columns
 from zfuse.repo.asset_manager import AssetManager
@@ -29,15 +30,15 @@ def quiet(what: str, done: int, whole: int) -> None:
     """Tell nobody."""
 
 
-async def snapshots_of_refs(repository: Repository) -> dict[SnapshotId, int]:
-    """Return the snapshots that the refs lead to, with when they were flushed."""
-    found: dict[SnapshotId, int] = {}
+async def snapshots_of_refs(repository: Repository) -> dict[SnapshotId, SnapshotInfo]:
+    """Return the snapshots that the refs lead to, as of ``state``."""
+    found: dict[SnapshotId, SnapshotInfo] = {}
     for tip in {*repository.branches.values(), *repository.tags.values()}:
         async with aclosing(repository.ancestry(tip)) as ancestry:
             async for info in ancestry:
                 if info.id in found:
                     break
-                found[info.id] = info.flushed_at
+                found[info.id] = info
     return found
 
 
