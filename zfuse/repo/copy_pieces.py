@@ -101,6 +101,7 @@ class PieceCopier:
         self.progress.reused += int(there.sum())
         copied = CopiedPieces(ids)
         turns = trio.Semaphore(self._limits.jobs)
+        most = max(1, self._limits.in_flight // self._limits.jobs)
         failures: list[ZfuseError] = []
 
         async def run(request: Request) -> None:
@@ -114,7 +115,7 @@ class PieceCopier:
                 turns.release()
 
         async with trio.open_nursery() as nursery:
-            for request in requests(pieces, np.flatnonzero(~there)):
+            for request in requests(pieces, np.flatnonzero(~there), most):
                 await turns.acquire()
                 await self._room.take(len(request))
                 nursery.start_soon(run, request)

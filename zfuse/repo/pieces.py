@@ -17,7 +17,6 @@ I64 = npt.NDArray[np.int64]
 
 _GAP: Final = 32 << 10
 """Bytes that are cheaper to read and throw away than to leave out with another request."""
-_REQUEST: Final = 4 << 20
 _BLOCK: Final = 1 << 14
 
 
@@ -77,18 +76,18 @@ class Request:
         return self.ref.size
 
 
-def requests(pieces: Pieces, wanted: I64) -> Iterator[Request]:
+def requests(pieces: Pieces, wanted: I64, most: int) -> Iterator[Request]:
     """Yield the reads that get the pieces *wanted*, by number and ascending.
 
     Neighbours in a file that were referenced with the same checksum are read together, up to
-    4 MiB; a larger piece is read alone.
+    *most* bytes; a larger piece is read alone.
     """
     pending: list[tuple[int, VirtualRef]] = []
     start = 0
     for number in wanted.tolist():
         ref = pieces.ref(number)
         joins = pending and _same_file(pending[0][1], ref)
-        if not joins or ref.offset + ref.size - start > _REQUEST:
+        if not joins or ref.offset + ref.size - start > most:
             yield from _together(pending)
             pending, start = [], ref.offset
         pending.append((number, ref))
