@@ -21,6 +21,8 @@ import pytest
 from tests.servers.processes import accepts, free_ports, running, wait_until
 
 REGION = "us-east-1"
+PUBLIC = "public"
+"""A bucket that everybody may read, once somebody has made it."""
 
 
 @dataclass
@@ -100,10 +102,13 @@ def serve_s3(directory: Path) -> Iterator[S3Server]:
         (directory / name).mkdir()
     credentials = [{"accessKey": server.access_key, "secretKey": server.secret_key}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    identity = {"name": "tests", "credentials": credentials, "actions": actions}
+    identities = [
+        {"name": "tests", "credentials": credentials, "actions": actions},
+        {"name": "anonymous", "actions": [f"Read:{PUBLIC}", f"List:{PUBLIC}"]},
+    ]
     # A volume for each bucket instead of seven, or a few buckets would use all there may be.
     (directory / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")
-    (directory / "identities.json").write_text(json.dumps({"identities": [identity]}))
+    (directory / "identities.json").write_text(json.dumps({"identities": identities}))
     log = directory / "weed.log"
     with running(_command(weed, directory, ports), log) as process:
         wait_until(lambda: accepts(ports[0]), process, log)
