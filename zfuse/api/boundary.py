@@ -77,10 +77,12 @@ def translated() -> Iterator[None]:
 def refusing[E: errors.ZfuseError](
     of: type[E], to: type[exceptions.IcechunkError], kind: ErrorKind
 ) -> Iterator[None]:
-    """Raise errors of the class *of* in the block as *to*, where that says more."""
+    """Raise errors of the class *of*, but of no subclass, in the block as *to*."""
     try:
         yield
     except of as exc:
+        if type(exc) is not of:
+            raise
         raise to(str(exc), kind) from exc
 
 

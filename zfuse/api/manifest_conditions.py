@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class _Condition:
     """A condition: its name, and what it takes.
 
@@ -39,6 +39,19 @@ class _Condition:
 
     def __and__(self, other: Self) -> Self:
         return self.and_conditions([self, other])
+
+    def __repr__(self) -> str:
+        match self.value:
+            case None:
+                told = ""
+            case str(regex):
+                told = f'"{regex}"'
+            case (int() | None, int() | None) as bounds:
+                told = ", ".join(map(str, bounds))
+            case conditions:
+                told = str(list(conditions))
+        name = f"{self.name}_conditions" if self.name in {"or", "and"} else self.name
+        return f"{type(self).__name__}.{name}({told})"
 
     def to_values(self) -> Any:  # noqa: ANN401 - JSON
         """Return the condition as a repository's config stores it."""
@@ -120,6 +133,16 @@ class ManifestSplitDimCondition:
     DimensionName: ClassVar[type["_DimensionName"]]
     Any: ClassVar[type["_AnyDimension"]]
 
+    def __repr__(self) -> str:
+        match self:
+            case _Axis(axis):
+                told = f"axis({axis})"
+            case _DimensionName(regex):
+                told = f'dimension_name("{regex}")'
+            case _:
+                told = "any()"
+        return f"ManifestSplitDimCondition.{told}"
+
     def to_values(self) -> object:
         """Return the condition as a repository's config stores it."""
         match self:
@@ -142,21 +165,21 @@ class ManifestSplitDimCondition:
                 return _AnyDimension()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class _Axis(ManifestSplitDimCondition):
     """The dimension of that number, from 0."""
 
     axis: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class _DimensionName(ManifestSplitDimCondition):
     """Dimensions with a name that matches."""
 
     regex: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class _AnyDimension(ManifestSplitDimCondition):
     """Every dimension."""
 

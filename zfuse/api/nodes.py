@@ -1,8 +1,10 @@
 """What a session can do with nodes and chunks besides its store."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from functools import partial
+from operator import index as whole
 
-from zfuse.api.boundary import iterate_async, refusing, twins
+from zfuse.api.boundary import iterate_async, refusing, run, twins
 from zfuse.api.error_kind import ErrorKind
 from zfuse.api.exceptions import (
     AlreadyExistsError,
@@ -13,9 +15,11 @@ from zfuse.api.exceptions import (
 )
 from zfuse.api.values import ChunkType, SessionMode
 from zfuse.errors import AlreadyExistsError as TakenError
+from zfuse.errors import InvalidInputError as BadInputError
 from zfuse.format.chunk_ref import ChunkRef, InlineRef, NativeRef
 from zfuse.format.ref_columns import RefColumns, RefKind, plain
 from zfuse.format.snapshot import ArrayNode, GroupNode, Node
+from zfuse.repo.reindex import Reindexing, reindex_array, shift_array
 from zfuse.repo.workspace import Workspace
 
 
@@ -70,6 +74,43 @@ class Nodes:
         with refusing(TakenError, AlreadyExistsError, ErrorKind.MOVE_WONT_OVERWRITE):
             await workspace.move(from_path, to_path)
 
+    async def _shift_array(self, array_path: str, chunk_offset: Iterable[int]) -> None:
+        """Move all chunks of an array by *chunk_offset* chunks along each dimension.
+
+        Chunks that would leave the array are gone; where none arrives the fill value is read.
+        """
+        workspace = await self._for_chunks()
+        array = _array(workspace, array_path)
+        offset = [whole(number) for number in chunk_offset]
+        with refusing(BadInputError, InvalidInputError, ErrorKind.INVALID_CHUNK_INDEX):
+            await shift_array(workspace, array.path, offset)
+
+    def shift_array(self, array_path: str, chunk_offset: Iterable[int]) -> None:
+        """Move all chunks of an array by *chunk_offset* chunks along each dimension.
+
+        Chunks that would leave the array are gone; where none arrives the fill value is read.
+        """
+        run(partial(self._shift_array, array_path, chunk_offset))
+
+    async def _reindex_array(
+        self, array_path: str, forward: Reindexing, backward: Reindexing | None
+    ) -> None:
+        workspace = await self._for_chunks()
+        array = _array(workspace, array_path)
+        with refusing(BadInputError, InvalidInputError, ErrorKind.INVALID_CHUNK_INDEX):
+            await reindex_array(workspace, array.path, forward, backward)
+
+    def reindex_array(
+        self, array_path: str, forward: Reindexing, backward: Reindexing | None = None
+    ) -> None:
+        """Copy each chunk of an array, by reference, to the index that *forward* gives for its own.
+
+        None leaves it alone. *backward* gives for the index of each chunk the one that the chunk
+        arriving there comes from: where that is None, or there is no chunk, there is none any
+        more. Both are called in another thread.
+        """
+        run(partial(self._reindex_array, array_path, forward, backward))
+
     async def _chunk_type(self, array_path: str, chunk_coordinates: Sequence[int]) -> ChunkType:
         """Return where the bytes of a chunk are."""
         workspace = await self._here()
@@ -111,7 +152,22 @@ class Nodes:
         _all_virtual_chunk_locations
     )
 
+    async def _for_chunks(self) -> Workspace:
+        """Return the workspace, if chunks may be changed."""
+        self._check_changes()
+        if self._mode is SessionMode.rearrange:
+            raise SessionStateError(
+                "this session only moves nodes; change chunks in one of writable_session",
+                ErrorKind.REARRANGE_SESSION_ONLY,
+            )
+        return await self._here()
+
     def _check_changes(self) -> None:
+        """Refuse to change a session that reads only.
+
+        Raises:
+            ReadOnlyError: it does.
+        """
         if self._mode is SessionMode.readonly:
             raise ReadOnlyError(
                 "this session reads only; open a writable one", ErrorKind.READ_ONLY_SESSION

@@ -1,8 +1,13 @@
 """An open repository as a program has it: the engine's, with the settings that were passed in."""
 
 import os
-from collections.abc import Mapping
+import pickle
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
+
+from cachetools import LRUCache
 
 from zfuse.api.config import RepositoryConfig
 from zfuse.api.config_values import config_of, config_values
@@ -42,12 +47,12 @@ class Opening:
     storage: Storage
     config: RepositoryConfig | None
     authorized: Mapping[str, AnyCredential | None]
-    effective: RepositoryConfig = field(default_factory=RepositoryConfig)
-    _engine: ConfiguredRepository | None = None
-    _pid: int = 0
+    effective: RepositoryConfig = field(default_factory=RepositoryConfig, init=False)
+    _engine: ConfiguredRepository | None = field(default=None, init=False, repr=False)
+    _pid: int = field(default=0, init=False, repr=False)
 
-    def __reduce__(self) -> tuple[type["Opening"], tuple[object, ...]]:
-        return Opening, (self.storage, self.config, self.authorized, self.effective)
+    def __reduce__(self) -> tuple[Callable[..., "Opening"], tuple[object, ...]]:
+        return _shared, (self.storage, self.config, self.authorized)
 
     async def engine(self) -> ConfiguredRepository:
         """Return the open repository of this process, as it was last read.
@@ -78,3 +83,31 @@ class Opening:
         virtual = VirtualChunkResolver(containers, allowed, Containers(self.authorized))
         assets = AssetManager(storage, MemoryBudget(DEFAULT_BUDGET), virtual)
         return ConfiguredRepository(storage, assets, replace(state, config=config))
+
+
+_OPEN: Final = 16
+_openings: Final[LRUCache[bytes, Opening]] = LRUCache(_OPEN)
+
+
+def _shared(
+    storage: Storage,
+    config: RepositoryConfig | None,
+    authorized: Mapping[str, AnyCredential | None],
+) -> Opening:
+    """Return one opening for all that come out of pickles alike.
+
+    A task of a cluster brings its session along: without this, each would read the repository
+    and its manifests anew.
+    """
+    key = pickle.dumps((storage, config, authorized))
+    with _LOCK:
+        found = _openings.get(key)
+        if found is None:
+            found = _openings[key] = Opening(storage, config, authorized)
+        return found
+
+
+_LOCK: Final = threading.Lock()
+os.register_at_fork(
+    before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release
+)

@@ -105,9 +105,7 @@ from zfuse.api.object_stores import (
 from zfuse.api.repository import (
     Repository,
 )
-from zfuse.api.session import (
-    Session,
-)
+from zfuse.api.session import ForkSession, Session
 from zfuse.api.storage import (
     Storage,
     azure_storage,
@@ -160,6 +158,7 @@ __all__ = [
     "Diff",
     "ErrorKind",
     "FeatureFlag",
+    "ForkSession",
     "FormatError",
     "GCSummary",
     "GcsBearerCredential",

@@ -6,14 +6,18 @@ from zfuse.api.boundary import refusing, twins
 from zfuse.api.error_kind import ErrorKind
 from zfuse.api.exceptions import (
     AlreadyExistsError,
+    ConflictError,
     InvalidInputError,
     RefNotFoundError,
+    SessionStateError,
     SnapshotNotFoundError,
 )
 from zfuse.api.opened import ConfiguredRepository, Opening
 from zfuse.api.values import microseconds
 from zfuse.errors import AlreadyExistsError as TakenError
+from zfuse.errors import ConflictError as MovedError
 from zfuse.errors import InvalidInputError as BadInputError
+from zfuse.errors import NotAllowedError
 from zfuse.errors import NotFoundError as NoSuchError
 from zfuse.format.ids import SnapshotId
 from zfuse.repo import refs
@@ -122,12 +126,23 @@ class Refs:
         branch_tip(engine, branch)
         target = await known(engine, snapshot_id)
         expected = None if from_snapshot_id is None else snapshot_id_of(from_snapshot_id)
-        await refs.reset_branch(engine, branch, target, expected=expected)
+        try:
+            await refs.reset_branch(engine, branch, target, expected=expected)
+        except MovedError as exc:
+            tip = engine.branches.get(branch)
+            raise ConflictError(
+                from_snapshot_id,
+                None if tip is None else str(tip),
+                kind=ErrorKind.BRANCH_UPDATE_CONFLICT,
+            ) from exc
 
     async def _delete_branch(self, branch: str) -> None:
         """Remove a branch; its snapshots stay until garbage is collected."""
         engine = await self._opening.fresh()
-        with refusing(NoSuchError, RefNotFoundError, ErrorKind.REF_NOT_FOUND):
+        with (
+            refusing(NotAllowedError, SessionStateError, ErrorKind.CANNOT_DELETE_MAIN),
+            refusing(NoSuchError, RefNotFoundError, ErrorKind.REF_NOT_FOUND),
+        ):
             await refs.delete_branch(engine, branch)
 
     async def _list_tags(self) -> set[str]:
@@ -142,13 +157,22 @@ class Refs:
         """Name a snapshot for ever."""
         engine = await self._opening.fresh()
         target = await known(engine, snapshot_id)
-        with refusing(TakenError, AlreadyExistsError, ErrorKind.TAG_ALREADY_EXISTS):
+        taken = ErrorKind.TAG_PREVIOUSLY_DELETED
+        if tag in engine.tags:
+            taken = ErrorKind.TAG_ALREADY_EXISTS
+        with (
+            refusing(NotAllowedError, SessionStateError, ErrorKind.FEATURE_FLAG_DISABLED),
+            refusing(TakenError, AlreadyExistsError, taken),
+        ):
             await refs.create_tag(engine, tag, target)
 
     async def _delete_tag(self, tag: str) -> None:
         """Remove a tag, whose name is never used again."""
         engine = await self._opening.fresh()
-        with refusing(NoSuchError, RefNotFoundError, ErrorKind.REF_NOT_FOUND):
+        with (
+            refusing(NotAllowedError, SessionStateError, ErrorKind.FEATURE_FLAG_DISABLED),
+            refusing(NoSuchError, RefNotFoundError, ErrorKind.REF_NOT_FOUND),
+        ):
             await refs.delete_tag(engine, tag)
 
     list_branches, list_branches_async = twins(_list_branches)

@@ -1,7 +1,7 @@
 """Repositories: making and opening them, and their sessions."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -44,15 +44,16 @@ async def _create(  # noqa: PLR0913, PLR0917 - the official signature
     """Make a repository without data, with the branch main, and open it.
 
     Raises:
-        InvalidInputError: the place is not empty, or there is no such version of the format.
+        InvalidInputError: the place is not empty.
+        ValueError: there is no such version of the format.
     """
+    version = SpecVersion(spec_version or SpecVersion.current())
     engine = await storage.open()
-    version = int(spec_version or SpecVersion.current())
     given = config or RepositoryConfig()
     with refusing(AlreadyExistsError, InvalidInputError, ErrorKind.PARENT_DIRECTORY_NOT_CLEAN):
         await create_repository(
             engine,
-            spec_version=version,
+            spec_version=int(version),
             config=None if given == RepositoryConfig() else config_values(given),
             must_be_empty=check_clean_root,
         )
@@ -144,6 +145,9 @@ class Repository(Refs, History, Administration, Maintenance, Inspection):
 
     def __repr__(self) -> str:
         return described("Repository", storage=self.storage)
+
+    def __reduce__(self) -> tuple[Callable[..., "Repository"], tuple[object, ...]]:
+        return _unpickled, (type(self), self._opening, self._attribution, self._commit_metadata)
 
     @property
     def storage(self) -> Storage:
@@ -254,3 +258,12 @@ class Repository(Refs, History, Administration, Maintenance, Inspection):
     readonly_session, readonly_session_async = twins(_readonly_session)
     writable_session, writable_session_async = twins(_writable_session)
     rearrange_session, rearrange_session_async = twins(_rearrange_session)
+
+
+def _unpickled(
+    cls: type[Repository], opening: Opening, attribution: Attribution, metadata: Mapping[str, Any]
+) -> Repository:
+    repository = cls(opening, attribution)
+    repository.set_default_commit_metadata(metadata)
+    run(opening.engine)
+    return repository

@@ -1,10 +1,11 @@
 """Sessions: reading one version of a repository, or changing a branch."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from zfuse.api.boundary import run, twins
+from zfuse.api.boundary import refusing, run, twins
 from zfuse.api.config import RepositoryConfig
 from zfuse.api.conflicts import Conflict, ConflictSolver
 from zfuse.api.error_kind import ErrorKind
@@ -20,8 +21,11 @@ from zfuse.api.status import diff_of_changes
 from zfuse.api.store import IcechunkStore
 from zfuse.api.values import Diff, SessionMode
 from zfuse.errors import ConflictError as MovedError
+from zfuse.errors import MergeError, NotAllowedError
 from zfuse.format.ids import SnapshotId
 from zfuse.repo.catch_up import BranchConflictError
+from zfuse.repo.fork import Fork
+from zfuse.repo.fork_workspace import ForkWorkspace
 from zfuse.repo.session import Session as EngineSession
 from zfuse.repo.workspace import Workspace
 
@@ -77,9 +81,13 @@ class Session(Nodes):
 
     async def _moved(self, former: Workspace) -> Workspace:
         engine = await self._opening.engine()
-        if isinstance(former, EngineSession):
-            return EngineSession(engine, former.branch, former.base, former.changes())
-        return Workspace(engine, former.base, former.changes())
+        match former:
+            case EngineSession(branch=branch):
+                return EngineSession(engine, branch, former.base, former.changes())
+            case ForkWorkspace():
+                return await ForkWorkspace.open(engine, former.as_fork())
+            case _:
+                return Workspace(engine, former.base)
 
     async def _changing(self) -> EngineSession:
         """Return the engine's session.
@@ -140,6 +148,19 @@ class Session(Nodes):
         """The settings that hold here."""
         return self._opening.effective
 
+    def __reduce__(self) -> tuple[Callable[..., "Session"], tuple[object, ...]]:
+        """Tell how another process makes it.
+
+        Raises:
+            ValueError: it can be committed, which only one process may do.
+        """
+        if not self.read_only:
+            raise ValueError(
+                "a writable session stays in its process: give others session.fork(), and merge"
+                " what they did; or a read-only session, if they only read"
+            )
+        return _reopened, (self._opening, self._workspace.base.id)
+
     @property
     def store(self) -> IcechunkStore:
         """The nodes and chunks for zarr."""
@@ -147,6 +168,9 @@ class Session(Nodes):
 
     async def _status(self) -> Diff:
         workspace = await self._here()
+        if isinstance(workspace, ForkWorkspace):
+            fork = workspace.as_fork()
+            return diff_of_changes(fork.inherited.apply(workspace.base.nodes), fork.changes)
         return diff_of_changes(workspace.base.nodes, workspace.changes())
 
     def status(self) -> Diff:
@@ -211,8 +235,10 @@ class Session(Nodes):
                 ErrorKind.NO_CHANGES_TO_COMMIT,
             )
         properties = {**self._metadata, **(metadata or {})}
+        no_commit = ErrorKind.NO_AMEND_FOR_INITIAL_COMMIT
         try:
-            made = await session.amend(message, metadata=properties)
+            with refusing(NotAllowedError, SessionStateError, no_commit):
+                made = await session.amend(message, metadata=properties)
         except MovedError as exc:
             raise _moved_error(session) from exc
         return await self._settled(made)
@@ -254,6 +280,43 @@ class Session(Nodes):
             conflicts = [Conflict.of(obstacle.conflict) for obstacle in exc.obstacles]
             raise RebaseFailedError(str(by), conflicts, str(exc)) from exc
 
+    def fork(self) -> "ForkSession":
+        """Return a copy to be changed somewhere else, as in other processes, and merged later.
+
+        Raises:
+            SessionStateError: this session reads only.
+        """
+        if self.read_only:
+            raise SessionStateError(
+                "a read-only session needs no fork: give it to others as it is",
+                ErrorKind.CANNOT_FORK_READ_ONLY_SESSION,
+            )
+        return run(self._forked)
+
+    async def _forked(self) -> "ForkSession":
+        fork = (await self._here()).fork()
+        return await _fork_session(self._opening, fork)
+
+    async def _merge(self, *others: "ForkSession") -> None:
+        """Add what was changed in forks of this session: all of it, or nothing.
+
+        Raises:
+            SessionStateError: two changed the same thing differently, or something is no fork.
+        """
+        workspace = await self._for_chunks()
+        forks: list[Fork] = []
+        for other in others:
+            theirs = await other._here()  # noqa: SLF001 - of the same class
+            if not isinstance(theirs, ForkWorkspace):
+                raise SessionStateError(
+                    f"a {type(other).__name__} is no fork: only what fork() returned can be merged",
+                    ErrorKind.MERGE_NOT_ALLOWED,
+                )
+            forks.append(theirs.as_fork())
+        with refusing(MergeError, SessionStateError, ErrorKind.MERGE_FAILED):
+            await workspace.merge(forks)
+
+    merge, merge_async = twins(_merge)
     commit, commit_async = twins(_commit)
     amend, amend_async = twins(_amend)
     flush, flush_async = twins(_flush)
@@ -263,3 +326,37 @@ class Session(Nodes):
 def _moved_error(session: EngineSession) -> ConflictError:
     tip = session.repository.branches.get(session.branch)
     return ConflictError(str(session.base.id), None if tip is None else str(tip))
+
+
+class ForkSession(Session):
+    """A copy of a session that is changed somewhere else, and merged into the session later.
+
+    It can be pickled, with its changes.
+    """
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be changed: never."""
+        return False
+
+    def _check_changes(self) -> None:
+        """Allow changes."""
+
+    def __reduce__(self) -> tuple[Callable[..., Session], tuple[object, ...]]:
+        """Tell how another process makes it, with its changes up to now."""
+        workspace = self.workspace
+        assert isinstance(workspace, ForkWorkspace)
+        return _reopened_fork, (self._opening, workspace.as_fork())
+
+
+async def _fork_session(opening: Opening, fork: Fork) -> ForkSession:
+    workspace = await ForkWorkspace.open(await opening.engine(), fork)
+    return ForkSession(opening, workspace, SessionMode.readonly)
+
+
+def _reopened(opening: Opening, snapshot_id: SnapshotId) -> Session:
+    return run(partial(Session.open, opening, snapshot_id))
+
+
+def _reopened_fork(opening: Opening, fork: Fork) -> ForkSession:
+    return run(partial(_fork_session, opening, fork))

@@ -40,7 +40,10 @@ class UpdateType:
 
 
 def _quoted(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    if isinstance(value, str):
+        return f'"{value}"'
+    title, *lines = str(value).strip().splitlines()
+    return f"{title.strip('<>').removeprefix('zfuse.')}({', '.join(lines)})" if lines else title
 
 
 @dataclass(frozen=True, slots=True, repr=False)

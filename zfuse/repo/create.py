@@ -43,7 +43,7 @@ async def create_repository(
         raise InvalidInputError(f"spec version {spec_version}: zfuse writes versions 1 and 2")
     settings = None if config is None else completed(config)
     if settings is not None:
-        check_settings(settings)
+        check_settings(settings, {})
     await _check_free(storage, must_be_empty=must_be_empty)
     flushed_at = time.time_ns() // 1000
     snapshot = initial_snapshot(spec_version=spec_version, flushed_at=flushed_at)

@@ -1,0 +1,156 @@
+"""xarray's and dask's arrays in a repository: through forks, by processes of their own."""
+
+import dask
+import dask.array as da
+import icechunk
+import icechunk.xarray
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from distributed import Client, LocalCluster
+
+import zfuse
+from tests.compat.documents import get_all
+from tests.compat.place import local_place
+from zfuse.api.distributed import extract_session, merge_sessions
+from zfuse.dask import store_dask
+from zfuse.xarray import to_icechunk
+
+pytestmark = [
+    pytest.mark.compat,
+    # Of the connections between dask's own processes.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+LAZY = xr.Dataset(
+    {
+        "t": (("y", "x"), da.arange(400, chunks=100).reshape(20, 20).rechunk((5, 10))),
+        "u": (("y",), np.arange(20.0)),
+    },
+    coords={"y": np.arange(20), "x": np.arange(20) * 0.5},
+)
+EAGER = LAZY.compute()
+MORE = LAZY.assign_coords(y=np.arange(20, 40)) + 1000
+
+
+@pytest.fixture(params=["threads", "synchronous"])
+def scheduler(request):
+    with dask.config.set(scheduler=request.param):
+        yield
+
+
+@pytest.fixture
+def place(tmp_path):
+    return local_place(tmp_path)
+
+
+@pytest.fixture
+def repository(place):
+    return zfuse.Repository.create(zfuse.local_filesystem_storage(place.url))
+
+
+def official(place):
+    return icechunk.Repository.open(place.storage).readonly_session("main").store
+
+
+def read(store):
+    return xr.open_zarr(store, consolidated=False).load()
+
+
+def commit(repository, write):
+    """Have *write* change a session, and commit that."""
+    session = repository.writable_session("main")
+    write(session)
+    session.commit("written")
+
+
+@pytest.mark.parametrize("dataset", [LAZY, EAGER], ids=["dask", "memory"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        [(MORE, {"append_dim": "y"})],
+        [(MORE.drop_vars("x"), {"region": {"y": slice(0, 20)}})],
+        [(LAZY, {"mode": "w", "encoding": {"t": {"chunks": (10, 20), "dtype": "i2"}}})],
+        [(LAZY.t, {"group": "g/h", "align_chunks": True})],
+        [(LAZY.t.rename(None), {"mode": "a", "split_every": 2})],
+        [(LAZY.y * 2, {"mode": "a"})],
+    ],
+    ids=["new", "append", "region", "over", "group", "unnamed", "coordinate"],
+)
+def test_what_is_written_is_what_the_official_library_writes(repository, tmp_path, dataset, more):
+    theirs = icechunk.Repository.create(local_place(tmp_path, "theirs").storage)
+    for obj, options in [(dataset, {"mode": "w-"}), *more]:
+        commit(repository, lambda session: to_icechunk(obj, session, **options))  # noqa: B023
+        commit(theirs, lambda session: icechunk.xarray.to_icechunk(obj, session, **options))  # noqa: B023
+    ours = repository.readonly_session("main").store
+    assert get_all(ours) == get_all(theirs.readonly_session("main").store)
+
+
+def test_what_exists_is_not_replaced_unasked(repository):
+    commit(repository, lambda session: to_icechunk(EAGER, session))
+    with pytest.raises(zarr.errors.ContainsGroupError):
+        commit(repository, lambda session: to_icechunk(EAGER, session))
+
+
+def test_arrays_are_stored_through_a_fork(repository, scheduler):
+    data = da.arange(100, chunks=10)
+    session = repository.writable_session("main")
+    for name in ("a", "b"):
+        zarr.create_array(session.store, name=name, shape=(100,), chunks=(10,), dtype=data.dtype)
+    fork = session.fork()
+    targets = [zarr.open_array(fork.store, path=name) for name in ("a", "b")]
+    first_half = (slice(0, 50),)
+    session.merge(
+        store_dask(sources=[data, data[50:]], targets=targets, regions=[None, first_half])
+    )
+    session.commit("both")
+    store = repository.readonly_session("main").store
+    assert (zarr.open_array(store, path="a")[:] == np.arange(100)).all()
+    expected = np.concatenate([np.arange(50, 100), np.zeros(50)])
+    assert (zarr.open_array(store, path="b")[:] == expected).all()
+
+
+def test_forks_alone_are_merged(repository):
+    session = repository.writable_session("main")
+    array = zarr.create_array(session.store, name="a", shape=(4,), chunks=(1,), dtype="u1")
+    forks = [session.fork() for _ in range(4)]
+    for number, fork in enumerate(forks):
+        zarr.open_array(fork.store, path="a")[number] = number + 1
+    merged = merge_sessions(forks[0], [forks[1], [forks[2], forks[3]]], forks[0])
+    assert merged is forks[0]
+    session.merge(merged)
+    assert array[:].tolist() == [1, 2, 3, 4]
+    assert extract_session(array) == session
+    with pytest.raises(TypeError, match="Session is no fork"):
+        merge_sessions(merged, session)
+    with pytest.raises(TypeError, match="no forks"):
+        merge_sessions([])
+    with pytest.raises(TypeError, match="in a MemoryStore"):
+        extract_session(zarr.zeros(1))
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as local,
+        Client(local) as client,
+    ):
+        yield client
+
+
+def test_many_processes_write_one_commit(repository, place, cluster):
+    commit(repository, lambda session: to_icechunk(LAZY, session, split_every=2))
+    commit(repository, lambda session: to_icechunk(MORE, session, append_dim="y"))
+    assert [info.message for info in repository.ancestry(branch="main")][:-1] == ["written"] * 2
+    expected = xr.concat([LAZY, MORE], "y").compute()
+    for store in (repository.readonly_session("main").store, official(place)):
+        xr.testing.assert_identical(read(store), expected)
+    # Workers read, too: what they get is a read-only session.
+    lazily = xr.open_zarr(repository.readonly_session("main").store, consolidated=False, chunks={})
+    assert int(lazily.t.sum()) == int(expected.t.sum())
+    workers = cluster.who_has(cluster.persist(lazily.t.data))
+    assert len({worker for found in workers.values() for worker in found}) == 2
