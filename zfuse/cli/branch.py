@@ -156,7 +156,8 @@ def reset(
     elif before == after:
         print(f"the branch {output.plain(name)} is at {after} already")
     else:
-        print(f"the branch {output.plain(name)} is at {after} now, it was at {before}")
+        told = f"the branch {output.plain(name)} is at {after} now, it was at {before}"
+        print(told + shown_by(target))
 
 
 async def _reset(target: Target, order: ResetOrder) -> tuple[SnapshotId, SnapshotId]:

@@ -9,7 +9,7 @@ import trio
 
 from zfuse.cli import output
 from zfuse.cli.options import storage_options
-from zfuse.cli.ref_commands import find_repository
+from zfuse.cli.ref_commands import find_repository, shown_by
 from zfuse.cli.subcommands import Subcommands
 from zfuse.cli.target import Target, opened
 from zfuse.errors import InvalidInputError
@@ -160,7 +160,8 @@ def add(
         output.print_json({**_row(container), "added": is_new})
     else:
         shown = output.plain(prefix)
-        print(f"declared {shown}" if is_new else f"{shown} is declared just so already")
+        told = f"declared {shown}{shown_by(target)}"
+        print(told if is_new else f"{shown} is declared just so already")
 
 
 async def _add(target: Target, container: VirtualChunkContainer, replace: bool) -> bool:  # noqa: FBT001 - trio.run
