@@ -1,7 +1,7 @@
 """Deleting the objects of one kind that nobody needs, by the thousand."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -52,18 +52,19 @@ class Sweeper:
         *tell* gets the number of objects that were looked at.
         """
         swept, seen = Swept(), 0
-        async for batch in self._batches(prefix):
-            chosen = choose(batch)
-            if not self.dry_run:
-                jobs = (partial(self.storage.delete, info.key) for info in chosen)
-                await at_once(jobs, most=self.at_once)
-            swept.count += len(chosen)
-            swept.nbytes += sum(info.size for info in chosen)
-            seen += len(batch)
-            tell(seen)
+        async with aclosing(self._batches(prefix)) as batches:
+            async for batch in batches:
+                chosen = choose(batch)
+                if not self.dry_run:
+                    jobs = (partial(self.storage.delete, info.key) for info in chosen)
+                    await at_once(jobs, most=self.at_once)
+                swept.count += len(chosen)
+                swept.nbytes += sum(info.size for info in chosen)
+                seen += len(batch)
+                tell(seen)
         return swept
 
-    async def _batches(self, prefix: str) -> AsyncIterator[list[ObjectInfo]]:
+    async def _batches(self, prefix: str) -> AsyncGenerator[list[ObjectInfo]]:
         batch: list[ObjectInfo] = []
         async with aclosing(self.storage.list(prefix)) as listing:
             async for info in listing:
