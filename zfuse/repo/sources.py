@@ -75,7 +75,10 @@ class Sources:
         rows = np.flatnonzero(columns.kinds == RefKind.VIRTUAL)
         texts, files = distinct(columns.texts.take(rows))
         new = [text for text in texts if text not in self._known]
-        await at_once([partial(self._look, text) for text in new], most=self._jobs)
+        if self._ask:
+            await at_once((partial(self._ask_for, text) for text in new), most=self._jobs)
+        else:
+            self._known.update((text, self._fault(text)) for text in new)
         return self._judge(columns, rows, texts, files)
 
     def _judge(
@@ -120,14 +123,9 @@ class Sources:
             except PreconditionFailedError as exc:
                 yield BadSource(location, exc, part)
 
-    async def _look(self, text: bytes) -> None:
-        location = text.decode()
+    async def _ask_for(self, text: bytes) -> None:
         try:
-            if self._ask:
-                self._known[text] = await self._resolver.head(location)
-            else:
-                self._resolver.locate(location)
-                self._known[text] = None
+            self._known[text] = await self._resolver.head(text.decode())
         except (
             MissingObjectError,
             ContainerNotAllowedError,
@@ -135,6 +133,14 @@ class Sources:
             AccessDeniedError,
         ) as exc:
             self._known[text] = exc
+
+    def _fault(self, text: bytes) -> ZfuseError | None:
+        """Return what is wrong with a location, without asking anybody."""
+        try:
+            self._resolver.locate(text.decode())
+        except (ContainerNotAllowedError, CorruptionError) as exc:
+            return exc
+        return None
 
 
 def _first(numbers: I64, wanted: int) -> int:
