@@ -110,6 +110,15 @@ def test_a_terminal_asks_before_snapshots_leave_a_branch(command, repo, tip, mon
     assert repo.official().lookup_branch("main") == FIRST
 
 
+def test_a_commit_that_comes_between_is_not_lost(command, repo, monkeypatch):
+    async def commit(*_):
+        repo.official().writable_session("main").commit("between", allow_empty=True)
+
+    monkeypatch.setattr("zfuse.cli.branch.refuse_to_lose", commit)
+    command("branch", "reset", repo.repo, "main", FIRST).fails(5, "no longer at")
+    assert next(iter(repo.official().ancestry(branch="main"))).message == "between"
+
+
 @pytest.mark.fuse
 def test_changes_in_a_mount_are_in_the_way(command, branch):
     official, name, repo = branch.work.official(), branch.name, branch.work.repo

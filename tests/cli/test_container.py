@@ -109,3 +109,24 @@ def test_inside_a_mount_its_repository_is_meant(command, tmp_path):
         assert shown["repository_settings"]["compression.level"]["value"] == 4
         assert command("ops-log", "-n", "2", "--json").json_lines[0]["kind"] == "config_changed"
     assert set(declared(repo)) == {"s3://b/"}
+
+
+def test_how_to_reach_a_container_is_not_how_to_reach_the_repository(
+    command, s3_server, monkeypatch
+):
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    url = f"s3://{s3_server.make_bucket()}/repo"
+    reach = ("--endpoint-url", s3_server.endpoint, "--force-path-style")
+    assert command("create", url, *reach).status == 0
+    of_repository = ("--repo-endpoint-url", s3_server.endpoint, "--repo-force-path-style")
+    of_container = ("--endpoint-url", "https://elsewhere", "--region", "eu")
+    command("container", "add", url, "s3://b/", *of_container, *of_repository).says("declared")
+    (row,) = command("container", "list", url, *reach, "--json").json_lines
+    assert row["store"] == "s3_compatible"
+    wanted = {"endpoint_url": "https://elsewhere", "region": "eu", "force_path_style": False}
+    assert row["options"].items() >= wanted.items()
+    command("config", "set", url, "compression.level", "4", *reach).says("= 4")
+    command("branch", "create", url, "dev", *reach).says("made the branch dev")
+    command("branch", "delete", url, "dev", *reach).says("deleted")
