@@ -1,5 +1,6 @@
 """The settings of a repository."""
 
+from zfuse.api.administration_values import FeatureFlag
 from zfuse.api.config import (
     Attribution,
     CachingConfig,
@@ -17,12 +18,14 @@ from zfuse.api.manifest_conditions import (
     ManifestSplitDimCondition,
 )
 from zfuse.api.object_stores import ObjectStoreConfig
+from zfuse.api.telemetry import initialize_logs, set_logs_filter, shutdown_telemetry
 
 __all__ = [
     "Attribution",
     "CachingConfig",
     "CompressionAlgorithm",
     "CompressionConfig",
+    "FeatureFlag",
     "ManifestConfig",
     "ManifestPreloadCondition",
     "ManifestPreloadConfig",
@@ -32,4 +35,7 @@ __all__ = [
     "ManifestVirtualChunkLocationCompressionConfig",
     "ObjectStoreConfig",
     "RepositoryConfig",
+    "initialize_logs",
+    "set_logs_filter",
+    "shutdown_telemetry",
 ]

@@ -1,6 +1,10 @@
 """Whose credentials are sent to a store."""
 
 from zfuse.api.cloud_credentials import (
+    AnyAzureCredential,
+    AnyAzureStaticCredential,
+    AnyGcsCredential,
+    AnyGcsStaticCredential,
     AzureCredentials,
     AzureRefreshableCredential,
     AzureStaticCredentials,
@@ -35,7 +39,11 @@ from zfuse.api.credentials import (
 )
 
 __all__ = [
+    "AnyAzureCredential",
+    "AnyAzureStaticCredential",
     "AnyCredential",
+    "AnyGcsCredential",
+    "AnyGcsStaticCredential",
     "AnyS3Credential",
     "AzureCredentials",
     "AzureRefreshableCredential",

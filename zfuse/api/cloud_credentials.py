@@ -61,6 +61,12 @@ class AzureCredentials:
     pickled_function: bytes | None = None
 
 
+AnyGcsCredential = GcsCredentials
+AnyGcsStaticCredential = GcsStaticCredentials
+AnyAzureCredential = AzureCredentials
+AnyAzureStaticCredential = AzureStaticCredentials
+
+
 def gcs_static_credentials(
     *,
     service_account_file: str | None = None,

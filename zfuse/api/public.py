@@ -8,6 +8,10 @@ from zfuse.api.administration_values import (
     RepoStatus,
 )
 from zfuse.api.cloud_credentials import (
+    AnyAzureCredential,
+    AnyAzureStaticCredential,
+    AnyGcsCredential,
+    AnyGcsStaticCredential,
     AzureCredentials,
     AzureRefreshableCredential,
     AzureStaticCredentials,
@@ -119,7 +123,16 @@ from zfuse.api.storage import (
     s3_storage,
     tigris_storage,
 )
+from zfuse.api.telemetry import (
+    initialize_logs,
+    print_debug_info,
+    set_logs_filter,
+    shutdown_telemetry,
+    spec_version,
+    user_agent,
+)
 from zfuse.api.updates import Update, UpdateType
+from zfuse.api.upgrade import supported_spec_versions, upgrade_icechunk_repository
 from zfuse.api.values import (
     ChunkType,
     Diff,
@@ -134,7 +147,11 @@ from zfuse.zarr_store.store import (
 
 __all__ = [
     "AlreadyExistsError",
+    "AnyAzureCredential",
+    "AnyAzureStaticCredential",
     "AnyCredential",
+    "AnyGcsCredential",
+    "AnyGcsStaticCredential",
     "AnyObjectStoreConfig",
     "AnyS3Credential",
     "Attribution",
@@ -226,8 +243,10 @@ __all__ = [
     "http_storage",
     "http_store",
     "in_memory_storage",
+    "initialize_logs",
     "local_filesystem_storage",
     "local_filesystem_store",
+    "print_debug_info",
     "r2_storage",
     "redirect_storage",
     "s3_anonymous_credentials",
@@ -237,5 +256,11 @@ __all__ = [
     "s3_static_credentials",
     "s3_storage",
     "s3_store",
+    "set_logs_filter",
+    "shutdown_telemetry",
+    "spec_version",
+    "supported_spec_versions",
     "tigris_storage",
+    "upgrade_icechunk_repository",
+    "user_agent",
 ]

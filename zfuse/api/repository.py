@@ -18,7 +18,7 @@ from zfuse.api.history import History
 from zfuse.api.inspection import Inspection
 from zfuse.api.listing import described
 from zfuse.api.maintenance import Maintenance
-from zfuse.api.opened import Opening
+from zfuse.api.opened import ConfiguredRepository, Opening
 from zfuse.api.refs import Refs, branch_tip, resolve
 from zfuse.api.session import Session
 from zfuse.api.storage import Storage
@@ -148,6 +148,10 @@ class Repository(Refs, History, Administration, Maintenance, Inspection):
 
     def __reduce__(self) -> tuple[Callable[..., "Repository"], tuple[object, ...]]:
         return _unpickled, (type(self), self._opening, self._attribution, self._commit_metadata)
+
+    async def engine(self) -> ConfiguredRepository:
+        """Return the engine's repository as it is now; for the trio world."""
+        return await self._opening.fresh()
 
     @property
     def storage(self) -> Storage:

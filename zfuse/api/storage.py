@@ -33,6 +33,7 @@ from zfuse.api.object_stores import (
     s3_store,
 )
 from zfuse.api.opener import opener, s3_options
+from zfuse.api.values import ChunkType
 from zfuse.storage.base import Storage as EngineStorage
 from zfuse.storage.memory import MemoryStorage
 from zfuse.storage.open import parse_location
@@ -40,6 +41,7 @@ from zfuse.storage.open import parse_location
 __all__ = [
     "AnyObjectStoreConfig",
     "ChecksumAlgorithm",
+    "ChunkType",
     "ObjectStoreConfig",
     "S3Options",
     "Storage",
