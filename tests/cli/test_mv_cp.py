@@ -131,3 +131,22 @@ def test_a_million_chunks_move_at_once_and_nothing_is_stored(command, tmp_path):
             main / "copy" / "zarr.json"
         ).read_bytes()
         assert not list((repo / "chunks").glob("*"))
+
+
+def test_a_repository_that_is_not_mounted_changes_at_once(command, branch, work):
+    base = branch.committed()
+    repo, name = str(work.repo), branch.name
+    chunks = work.objects("chunks")
+    told = command("move", repo, "line", "/k", "--branch", name, "-m", "move", "--json").json
+    assert (told["from"], told["to"], told["branch"]) == ("/line", "/k", name)
+    assert told["snapshot"] == branch.history()[0].id
+    command("cp", repo, "/g", "h", "--branch", name, "-m", "copy").says(branch.history()[0].id)
+    files = branch.committed()
+    assert below(files, "k/") == below(base, "line/")
+    assert below(files, "h/") == below(files, "g/") == below(base, "g/")
+    assert work.objects("chunks") == chunks
+    assert [info.message for info in branch.history()[:2]] == ["copy", "move"]
+    command("mv", repo, "/nothing", "/x", "--branch", name, "-m", "m").fails(2, "nothing")
+    command("mv", repo, "/k", "/g", "--branch", name, "-m", "m").fails(2, "/g")
+    command("mv", repo, "/k", "/l", "--branch", name).fails(2, "-m")
+    command("mv", repo, "/", "/l", "--branch", name, "-m", "m").fails(2, "root")

@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "discard": "Take back what was not committed.",
     "recover": "List the sessions on this machine, and save the files of one.",
     "mv": "Move a group or array, without copying chunks.",
+    "move": "Another name of mv.",
     "cp": "Copy a group or array, without copying chunks.",
     "refresh": "Let the branches of a mount move to their newest snapshot.",
     "branch": "List, make, delete and move branches.",
