@@ -141,8 +141,8 @@ def _print(told: Mapping[str, Any], *, origin: bool) -> None:
 
 
 def _print_settings(settings: Mapping[str, Mapping[str, Any]], *, origin: bool) -> None:
-    rows = [(f"  {name}", _shown(each["value"]), each["origin"]) for name, each in settings.items()]
-    output.print_table([row if origin else row[:2] for row in rows])
+    rows = [(f"  {name}", each["origin"], _shown(each["value"])) for name, each in settings.items()]
+    output.print_table([row if origin else (row[0], row[2]) for row in rows])
 
 
 def _shown(value: object) -> str:
