@@ -119,7 +119,7 @@ async def _newest_backup(storage: Storage) -> str:
     for name in names[:10]:
         try:
             RepoInfo.decode((await storage.get(name)).data)
-        except (CorruptionError, ObjectNotFoundError):
+        except (CorruptionError, UnsupportedVersionError, ObjectNotFoundError):
             continue
         return f"; the newest copy that can be read is {name}"
     return "; there is no copy that can be read"
@@ -140,7 +140,7 @@ async def ops_log_findings(storage: Storage, info: RepoInfo) -> AsyncGenerator[F
         except ObjectNotFoundError:
             yield Finding(key, "gone, though the ops log goes on there")
             return
-        except CorruptionError as exc:
+        except (CorruptionError, UnsupportedVersionError) as exc:
             yield Finding(key, f"the ops log goes on there, but it is damaged: {exc}")
             return
         newer, updates = oldest, before.latest_updates

@@ -95,7 +95,8 @@ def requests(pieces: Pieces, wanted: I64, most: int) -> Iterator[Request]:
 
 
 def _same_file(one: VirtualRef, other: VirtualRef) -> bool:
-    return replace(one, offset=0, size=0) == replace(other, offset=0, size=0)
+    checks = one.etag == other.etag and one.last_modified == other.last_modified
+    return checks and one.location == other.location
 
 
 def _together(pending: list[tuple[int, VirtualRef]]) -> Iterator[Request]:
