@@ -20,6 +20,7 @@ from zfuse.format.config import StoreConfig, VirtualChunkContainer
 from zfuse.format.config_settings import put
 from zfuse.format.repo_info import Availability, UpdateKind
 from zfuse.format.repo_update import FeatureFlag
+from zfuse.repo.create import create_repository
 from zfuse.repo.repository import Repository, fetch_state
 from zfuse.repo.settings import (
     add_container,
@@ -304,6 +305,18 @@ async def test_two_containers_never_share_a_prefix_or_a_name(store, repository):
     await remove_container(repository, "one")
     await remove_container(repository, "s3://c")
     assert (await fetch_state(store)).config.virtual_chunk_containers == {}
+
+
+async def test_a_container_that_an_older_library_declared_is_the_same(store):
+    await create_repository(store, spec_version=1)
+    text = "'s3://b/': {name: null, url_prefix: 's3://b/', store: !s3 {region: eu}}"
+    await store.put("config.yaml", f"virtual_chunk_containers: {{{text}}}\n".encode())
+    repository = await opened(store)
+    same = VirtualChunkContainer("s3://b/", StoreConfig("s3", {"region": "eu"}))
+    assert not await add_container(repository, same)
+    other = VirtualChunkContainer("s3://b/", StoreConfig("s3", {"region": "us"}))
+    with pytest.raises(AlreadyExistsError):
+        await add_container(repository, other)
 
 
 async def test_metadata_status_and_flags(official, tmp_path):

@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from zfuse.errors import InvalidInputError
-from zfuse.format.config import SCHEMES, StoreConfig, VirtualChunkContainer, is_prefix
+from zfuse.format.config import (
+    SCHEMES,
+    RepositoryConfig,
+    StoreConfig,
+    VirtualChunkContainer,
+    is_prefix,
+)
+from zfuse.format.config_settings import CONTAINERS_KEY
 
 S3_KINDS: Final = frozenset({"s3", "s3_compatible", "tigris"})
 CHECKSUM_ALGORITHMS: Final = ("crc32", "crc32c", "crc64nvme", "sha1", "sha256")
@@ -51,6 +58,21 @@ def container_values(container: VirtualChunkContainer) -> dict[str, Any]:
         "url_prefix": container.url_prefix,
         "store": {kind: content},
     }
+
+
+def declares(values: object, container: VirtualChunkContainer) -> bool:
+    """Tell whether *values*, from a configuration, stand for just this container.
+
+    Fields that older writers did not know count as their defaults.
+    """
+    config = RepositoryConfig.from_values({CONTAINERS_KEY: {container.url_prefix: values}})
+    found = config.virtual_chunk_containers.get(container.url_prefix)
+    if found is None:
+        return False
+    try:
+        return container_values(found) == container_values(container)
+    except InvalidInputError:
+        return False
 
 
 def check_container(container: VirtualChunkContainer) -> None:
@@ -97,7 +119,9 @@ def _check_store(store: StoreConfig) -> None:
         for name, value in options.items():
             _check_free_option(kind, name, value)
         if kind == "azure" and "account" not in options:
-            raise InvalidInputError("a store of the kind azure needs the option account, such as account=NAME")
+            raise InvalidInputError(
+                "a store of the kind azure needs the option account, such as account=NAME"
+            )
 
 
 def _check_s3_option(kind: str, name: str, value: object) -> None:

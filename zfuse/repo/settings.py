@@ -20,7 +20,7 @@ from zfuse.format.config import RepositoryConfig, VirtualChunkContainer
 from zfuse.format.config_settings import CONTAINERS_KEY, check_settings, completed
 from zfuse.format.config_yaml import decode_tagged
 from zfuse.format.config_yaml_encoder import encode_yaml
-from zfuse.format.container_values import check_container, container_values
+from zfuse.format.container_values import check_container, container_values, declares
 from zfuse.format.ids import SnapshotId
 from zfuse.format.layout import CONFIG_KEY_V1, backup_name, overwritten_key
 from zfuse.format.repo_info import Availability, RepoInfo
@@ -79,7 +79,7 @@ async def add_container(
         for key, other in _raw_containers(config).items():
             if not _collides(key, other, container):
                 kept[key] = other
-            elif not replace and other != values:
+            elif not replace and not declares(other, container):
                 raise AlreadyExistsError(
                     f"there is a container {_shown(key, other)} already, with other settings;"
                     " replace it (zfuse container add --replace), or choose another name"
@@ -183,7 +183,7 @@ async def _declares(repository: Repository, container: VirtualChunkContainer) ->
     """Tell whether the repository has just this container, by its state read anew."""
     state = await repository.refresh()
     found = _raw_containers(state.config.raw).get(container.url_prefix)
-    return found == container_values(container)
+    return declares(found, container)
 
 
 def _changed(former: Mapping[str, Any] | None, change: ConfigChange) -> dict[str, Any]:
