@@ -1,5 +1,9 @@
 """xarray's and dask's arrays in a repository: through forks, by processes of their own."""
 
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
 import dask
 import dask.array as da
 import icechunk
@@ -11,6 +15,7 @@ import zarr
 from distributed import Client, LocalCluster
 
 import zfuse
+from tests.api.other_process import write_row
 from tests.compat.documents import get_all
 from tests.compat.place import local_place
 from zfuse.api.distributed import extract_session, merge_sessions
@@ -50,14 +55,6 @@ def repository(place):
     return zfuse.Repository.create(zfuse.local_filesystem_storage(place.url))
 
 
-def official(place):
-    return icechunk.Repository.open(place.storage).readonly_session("main").store
-
-
-def read(store):
-    return xr.open_zarr(store, consolidated=False).load()
-
-
 def commit(repository, write):
     """Have *write* change a session, and commit that."""
     session = repository.writable_session("main")
@@ -72,7 +69,7 @@ def commit(repository, write):
         [],
         [(MORE, {"append_dim": "y"})],
         [(MORE.drop_vars("x"), {"region": {"y": slice(0, 20)}})],
-        [(LAZY, {"mode": "w", "encoding": {"t": {"chunks": (10, 20), "dtype": "i2"}}})],
+        [(LAZY, {"mode": "w", "encoding": {"t": {"chunks": (5, 5), "dtype": "i2"}}})],
         [(LAZY.t, {"group": "g/h", "align_chunks": True})],
         [(LAZY.t.rename(None), {"mode": "a", "split_every": 2})],
         [(LAZY.y * 2, {"mode": "a"})],
@@ -81,7 +78,8 @@ def commit(repository, write):
 )
 def test_what_is_written_is_what_the_official_library_writes(repository, tmp_path, dataset, more):
     theirs = icechunk.Repository.create(local_place(tmp_path, "theirs").storage)
-    for obj, options in [(dataset, {"mode": "w-"}), *more]:
+    for each, options in [(dataset, {"mode": "w-"}), *more]:
+        obj = each.compute() if dataset is EAGER else each
         commit(repository, lambda session: to_icechunk(obj, session, **options))  # noqa: B023
         commit(theirs, lambda session: icechunk.xarray.to_icechunk(obj, session, **options))  # noqa: B023
     ours = repository.readonly_session("main").store
@@ -90,7 +88,7 @@ def test_what_is_written_is_what_the_official_library_writes(repository, tmp_pat
 
 def test_what_exists_is_not_replaced_unasked(repository):
     commit(repository, lambda session: to_icechunk(EAGER, session))
-    with pytest.raises(zarr.errors.ContainsGroupError):
+    with pytest.raises(FileExistsError):
         commit(repository, lambda session: to_icechunk(EAGER, session))
 
 
@@ -131,26 +129,61 @@ def test_forks_alone_are_merged(repository):
         extract_session(zarr.zeros(1))
 
 
-@pytest.fixture(scope="module")
-def cluster():
+def read_both(repository, place):
+    """Return what is committed, as zfuse and the official library read it."""
+    official = icechunk.Repository.open(place.storage).readonly_session("main").store
+    ours = repository.readonly_session("main").store
+    return [xr.open_zarr(store, consolidated=False).load() for store in (ours, official)]
+
+
+def test_processes_write_one_commit(repository, place):
+    session = repository.writable_session("main")
+    array = zarr.create_array(
+        session.store, name="a", shape=(4, 1000), chunks=(1, 1000), dtype="u1", compressors=None
+    )
+    fork = session.fork()
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        written = list(pool.map(write_row, [fork] * 4, range(4)))
+    session.merge(*(fork for fork, _ in written))
+    assert os.getpid() not in {process for _, process in written}
+    assert array[:, 0].tolist() == [1, 2, 3, 4]
+    session.commit("rows")
+    theirs = icechunk.Repository.open(place.storage).readonly_session("main").store
+    assert (zarr.open_array(theirs, path="a")[:] == np.arange(1, 5)[:, None]).all()
+
+
+def process(array):
+    """Return a block that says which process computed it."""
+    return array * 0 + os.getpid()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.expects_log("Worker process still alive")
+@pytest.mark.parametrize("spec", [1, 2])
+def test_a_cluster_of_processes_writes_one_commit(place, spec):
+    storage = zfuse.local_filesystem_storage(place.url)
+    repository = zfuse.Repository.create(storage, spec_version=spec)
+    big = xr.Dataset({"v": (("y", "x"), da.random.random((2000, 2000), chunks=100))})
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None
         ) as local,
-        Client(local) as client,
+        Client(local),
     ):
-        yield client
-
-
-def test_many_processes_write_one_commit(repository, place, cluster):
-    commit(repository, lambda session: to_icechunk(LAZY, session, split_every=2))
-    commit(repository, lambda session: to_icechunk(MORE, session, append_dim="y"))
-    assert [info.message for info in repository.ancestry(branch="main")][:-1] == ["written"] * 2
-    expected = xr.concat([LAZY, MORE], "y").compute()
-    for store in (repository.readonly_session("main").store, official(place)):
-        xr.testing.assert_identical(read(store), expected)
-    # Workers read, too: what they get is a read-only session.
-    lazily = xr.open_zarr(repository.readonly_session("main").store, consolidated=False, chunks={})
-    assert int(lazily.t.sum()) == int(expected.t.sum())
-    workers = cluster.who_has(cluster.persist(lazily.t.data))
-    assert len({worker for found in workers.values() for worker in found}) == 2
+        big = big.persist()
+        commit(repository, lambda session: to_icechunk(big, session))
+        commit(repository, lambda session: to_icechunk(big + 1, session, append_dim="y"))
+        target = xr.Dataset({"pid": (("y", "x"), da.ones((8, 8), chunks=1).map_blocks(process))})
+        commit(repository, lambda session: to_icechunk(target, session, group="who"))
+        expected = xr.concat([big, big + 1], "y").compute()
+        lazily = xr.open_zarr(
+            repository.readonly_session("main").store, consolidated=False, chunks={}
+        )
+        assert float(lazily.v.sum()) == pytest.approx(float(expected.v.sum()))
+    for found in read_both(repository, place):
+        xr.testing.assert_identical(found, expected)
+    who = zarr.open_array(repository.readonly_session("main").store, path="who/pid")[:]
+    assert len(np.unique(who)) == 2
+    assert os.getpid() not in who
+    assert len(list(repository.ancestry(branch="main"))) == 4

@@ -49,6 +49,7 @@ class Session(Nodes):
         self._pid = os.getpid()
         self._mode = mode
         self._metadata = dict(metadata or {})
+        self._gave_way = False  # a rebase left nothing of the changes
 
     @classmethod
     async def open(cls, opening: Opening, snapshot_id: SnapshotId) -> "Session":
@@ -209,7 +210,10 @@ class Session(Nodes):
         for tries_left in range(rebase_tries if rebase_with else 0, -1, -1):
             try:
                 made = await session.commit(
-                    message, metadata=properties, policy=None, allow_empty=allow_empty
+                    message,
+                    metadata=properties,
+                    policy=None,
+                    allow_empty=allow_empty or self._gave_way,
                 )
             except MovedError as exc:
                 if rebase_with is None or not tries_left:
@@ -267,14 +271,18 @@ class Session(Nodes):
     async def _rebase(self, solver: ConflictSolver) -> None:
         """Put all changes on top of what others committed to the branch meanwhile.
 
+        Where *solver* lets all of them give way, there is an empty commit left to make.
+
         Raises:
             RebaseFailedError: they changed the same things, and *solver* does not solve that.
         """
         await self._rebased(await self._changing(), solver)
 
     async def _rebased(self, session: EngineSession, solver: ConflictSolver) -> None:
+        had_changes = session.has_changes
         try:
             await session.rebase(solver.policy())
+            self._gave_way |= had_changes and not session.has_changes
         except BranchConflictError as exc:
             by = next((o.by.id for o in exc.obstacles if o.by is not None), session.base.id)
             conflicts = [Conflict.of(obstacle.conflict) for obstacle in exc.obstacles]
@@ -344,9 +352,12 @@ class ForkSession(Session):
 
     def __reduce__(self) -> tuple[Callable[..., Session], tuple[object, ...]]:
         """Tell how another process makes it, with its changes up to now."""
-        workspace = self.workspace
+        return _reopened_fork, (self._opening, run(self._changed))
+
+    async def _changed(self) -> Fork:
+        workspace = await self._here()
         assert isinstance(workspace, ForkWorkspace)
-        return _reopened_fork, (self._opening, workspace.as_fork())
+        return workspace.as_fork()
 
 
 async def _fork_session(opening: Opening, fork: Fork) -> ForkSession:
