@@ -184,7 +184,7 @@ def objects(path: Path) -> set[str]:
 
 
 def facts(path: Path) -> dict[str, object]:
-    """Return what two equal repositories have in common: refs, history, kinds of updates."""
+    """Return what two equal repositories have in common but their objects: refs and history."""
     if (path / "repo").exists():
         info = RepoInfo.decode((path / "repo").read_bytes())
         return {
@@ -192,7 +192,6 @@ def facts(path: Path) -> dict[str, object]:
             "tags": dict(info.tags),
             "deleted": sorted(info.deleted_tags),
             "snapshots": dict(info.snapshots),
-            "updates": [(update.kind, update.details) for update in info.latest_updates],
         }
     return {
         "refs": {str(f.relative_to(path)): f.read_bytes() for f in (path / "refs").rglob("*json*")},

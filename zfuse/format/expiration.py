@@ -3,11 +3,11 @@
 Specification: spec-v2-1, "pruned_ancestor_tx_logs".
 """
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from zfuse.format.ids import SnapshotId
-from zfuse.format.repo_info import RepoInfo, SnapshotInfo, UpdateKind
+from zfuse.format.repo_info import RepoInfo, SnapshotInfo, Update, UpdateKind
 from zfuse.format.repo_info_encoder import MAIN_BRANCH
 from zfuse.format.repo_update import Stamp, check_writable, record
 
@@ -126,11 +126,30 @@ def find_unreachable(
 def forget(info: RepoInfo, snapshots: Set[SnapshotId], stamp: Stamp) -> RepoInfo:
     """Return *info* without *snapshots*, whose files are to be collected as garbage.
 
+    Most entries of the ops log do not name a backup any more, see ``thinned``.
+
     Raises:
         ReadOnlyError: the repository takes no changes.
     """
     check_writable(info)
-    return record(without(info, snapshots), UpdateKind.GC_RAN, {}, stamp)
+    changed = replace(without(info, snapshots), latest_updates=thinned(info.latest_updates))
+    return record(changed, UpdateKind.GC_RAN, {}, stamp)
+
+
+def thinned(updates: Sequence[Update]) -> tuple[Update, ...]:
+    """Return *updates*, newest first, without the backups that the ops log can do without.
+
+    The log goes on in the backup of whatever entry is at the end of a page. With each update
+    that is another one, and it goes on from there in others again, so as long as all entries
+    have theirs no backup can ever be deleted. An entry without one stays in its page; so that
+    pages do not grow for ever those just before a collection keep theirs.
+    """
+    return tuple(
+        update
+        if n > 0 and updates[n - 1].kind is UpdateKind.GC_RAN
+        else replace(update, backup_path=None)
+        for n, update in enumerate(updates)
+    )
 
 
 def without(info: RepoInfo, snapshots: Set[SnapshotId]) -> RepoInfo:

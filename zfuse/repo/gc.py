@@ -5,7 +5,6 @@ The order is that of need: what refers to others goes before them, so whenever t
 everything that is left is whole.
 """
 
-import logging
 from collections.abc import Iterable, Set
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zfuse.errors import InvalidInputError, ObjectNotFoundError
-from zfuse.format.expiration import find_unreachable, forget, without
+from zfuse.format.expiration import find_unreachable, forget, thinned, without
 from zfuse.format.ids import ObjectId, SnapshotId
 from zfuse.format.layout import (
     CHUNKS_PREFIX,
@@ -36,8 +35,6 @@ from zfuse.repo.sweep import Choose, Sweeper, Swept, unneeded
 from zfuse.storage.base import ObjectInfo
 
 U8 = npt.NDArray[np.uint8]
-
-log = logging.getLogger(__name__)
 
 _DELETES_AT_ONCE: Final = 64
 _UPDATE_US: Final = 3_600_000_000
@@ -193,25 +190,23 @@ def _set_of(ids: Iterable[ObjectId]) -> IdSet:
 
 
 async def _unneeded_backups(repository: Repository, info: RepoInfo, older_than: int) -> Choose:
-    """Return what picks the backups that no page of the ops log is in, now or later.
+    """Return what picks the backups in which the ops log does not go on, now or later.
 
-    As the log grows each of its newest entries becomes the last of its page in turn, and the
-    backup that the entry names the next page. Of older pages only those that follow each other
-    are ever read.
+    It may go on in that of any entry that names one, and from each in that which it names.
     """
-    pages: set[str] = set()
-    page = info.repo_before_updates
-    while page is not None and page not in pages:
-        pages.add(page)
-        try:
+    needed: set[str] = set()
+    pending = [each.backup_path for each in thinned(info.latest_updates)]
+    pending.append(info.repo_before_updates)
+    while pending:
+        page = pending.pop()
+        if page is None or page in needed:
+            continue
+        needed.add(page)
+        with suppress(ObjectNotFoundError):  # the log ends there
             blob = await repository.storage.get(overwritten_key(page))
-        except ObjectNotFoundError:
-            log.info("the ops log ends early: %s is gone", overwritten_key(page))
-            break
-        page = RepoInfo.decode(blob.data).repo_before_updates
+            pending.append(RepoInfo.decode(blob.data).repo_before_updates)
     limit_ns = min(older_than, now_us() - _UPDATE_US) * 1000
-    pages |= {each.backup_path for each in info.latest_updates if each.backup_path is not None}
-    keys = set(map(overwritten_key, pages))
+    keys = set(map(overwritten_key, needed))
 
     def choose(infos: Iterable[ObjectInfo]) -> list[ObjectInfo]:
         return [each for each in infos if each.last_modified_ns < limit_ns and each.key not in keys]
