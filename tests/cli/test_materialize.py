@@ -16,7 +16,11 @@ from tests.cli.working import command
 from tests.compat.documents import array_document, get_all, put
 from tests.compat.place import access, changing, container, create, local_place, source
 from tests.mount.mounting import mounting
+from tests.repo.foreign import Chunk, make
 from tests.repo.planting import BIG, Planted, make_icechunk, make_zfuse
+from zfuse.cli.materialize import commit
+from zfuse.cli.sessions import explained
+from zfuse.daemon.control import ReportedError
 
 __all__ = ["command"]
 
@@ -105,6 +109,18 @@ def test_a_mount_shows_it_at_once(command, tmp_path):
         assert [(branch / f"v/c/{n}").read_bytes() for n in range(4)] == before
         assert os.getxattr(branch / "v/c/0", "user.zfuse.kind") == b"native"
         assert official(made).lookup_branch("main") in str(shown)
+
+
+async def test_chunks_that_others_wrote_meanwhile_are_listed(tmp_path, capsys):
+    foreign = await make(tmp_path / "state", {"/a": [Chunk("one", n, 700) for n in range(3)]})
+    mine, theirs = await foreign.session(), await foreign.session()
+    await theirs.set_chunk("/a", (1,), b"theirs")
+    await theirs.commit("theirs")
+    await mine.set_chunk("/a", (1,), b"mine")
+    with pytest.raises(ReportedError, match="start it again") as caught, explained(as_json=False):
+        await commit(mine, "own")
+    assert caught.value.exit_code == 5
+    assert "conflict: /a: chunk double update, chunks 1 (by " in capsys.readouterr().err
 
 
 def _many(directory, count):

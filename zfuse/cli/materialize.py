@@ -14,11 +14,13 @@ from zfuse.cli import output
 from zfuse.cli.findings import finding_json, finding_line
 from zfuse.cli.options import storage_options, virtual_option
 from zfuse.cli.serving import state_directory
+from zfuse.cli.sessions import explained
 from zfuse.cli.target import Place, Target, find_target, locate
 from zfuse.cli.ticker import ticking
 from zfuse.daemon.assemble import assembled
-from zfuse.daemon.control import call_mount
+from zfuse.daemon.control import ReportedError, call_mount
 from zfuse.daemon.mountinfo import MountPoint, find_mount
+from zfuse.daemon.sessions import details_of
 from zfuse.daemon.settings import mount_settings
 from zfuse.errors import (
     InvalidInputError,
@@ -26,6 +28,8 @@ from zfuse.errors import (
     NotMountedError,
     UncommittedChangesError,
 )
+from zfuse.format.ids import SnapshotId
+from zfuse.repo.catch_up import BranchConflictError
 from zfuse.repo.copy_pieces import Limits, PieceCopier, Progress
 from zfuse.repo.materialize import LostSourcesError, materialize
 from zfuse.repo.ref import RefKind
@@ -86,7 +90,8 @@ def command(
     _check_same(places)
     work = _Work(places, nodes, str(message), jobs)
     try:
-        told = trio.run(_run, work, mount)
+        with explained(as_json=as_json, snapshot=None):
+            told = trio.run(_run, work, mount)
     except LostSourcesError as exc:
         _tell_lost(exc, as_json=as_json)
         raise
@@ -136,7 +141,7 @@ async def _run(work: _Work, mount: MountPoint | None) -> dict[str, Any]:
             snapshot_id = None
             async with ticking(lambda: _so_far(copier.progress)):
                 if await materialize(session, paths, copier, parts.virtual, stored):
-                    snapshot_id = await session.commit(work.message)
+                    snapshot_id = await commit(session, work.message)
             stored.forget()
     done = copier.progress
     return {
@@ -149,6 +154,23 @@ async def _run(work: _Work, mount: MountPoint | None) -> dict[str, Any]:
         "objects_reused": done.reused,
         "inline_chunks": done.inline,
     }
+
+
+async def commit(session: Session, message: str) -> SnapshotId | None:
+    """Commit what was copied.
+
+    Raises:
+        ReportedError: others wrote some of the same chunks; its details name them.
+    """
+    try:
+        return await session.commit(message)
+    except BranchConflictError as exc:
+        raise ReportedError(
+            "others changed the same chunks meanwhile, so nothing was committed; start it again:"
+            " theirs stay, and nothing is fetched twice",
+            exc.exit_code,
+            details_of(exc),
+        ) from exc
 
 
 def _branch_of(places: Sequence[Place]) -> str:
