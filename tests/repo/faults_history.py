@@ -232,18 +232,18 @@ def document_not_json(p: Planted):
 def document_of_another_shape(p: Planted):
     document = p.node("/a").user_data.replace(b'"shape": [4, 4]', b'"shape": [3, 4]')
     p.change_node("/a", user_data=document)
-    return f"snapshots/{p.tip()}", "its shape differs"
+    return f"snapshots/{p.tip()}", "its shape is not that of its zarr.json"
 
 
 def document_of_another_grid(p: Planted):
     document = p.node("/a").user_data.replace(b'"chunk_shape": [2, 2]', b'"chunk_shape": [1, 2]')
     p.change_node("/a", user_data=document)
-    return f"snapshots/{p.tip()}", "its chunk grid differs"
+    return f"snapshots/{p.tip()}", "its chunk grid is not that"
 
 
 def document_of_other_names(p: Planted):
     p.change_node("/a", dimension_names=("x", "y"))
-    return f"snapshots/{p.tip()}", "its dimension names differs"
+    return f"snapshots/{p.tip()}", "its dimension names are not those"
 
 
 def document_of_another_kind(p: Planted):

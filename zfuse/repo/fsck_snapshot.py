@@ -63,13 +63,13 @@ def _document_fault(node: Node, spec_version: int) -> str | None:
         same = isinstance(node, ArrayNode) is isinstance(document, ArrayDocument)
         return None if same else "its zarr.json is that of another kind of node"
     lengths = [dimension.array_length for dimension in node.shape]
-    found = {
-        "shape": lengths == [dimension.array_length for dimension in document.shape],
-        "chunk grid": node.shape == document.shape,
-        "dimension names": node.dimension_names == document.dimension_names,
+    fits = {
+        "shape is not that": lengths == [d.array_length for d in document.shape],
+        "chunk grid is not that": node.shape == document.shape,
+        "dimension names are not those": node.dimension_names == document.dimension_names,
     }
-    wrong = [what for what, fits in found.items() if not fits]
-    return f"its {wrong[0]} differs from that in its zarr.json" if wrong else None
+    wrong = [what for what, is_same in fits.items() if not is_same]
+    return f"its {wrong[0]} of its zarr.json" if wrong else None
 
 
 def snapshot_faults(

@@ -83,13 +83,15 @@ def requests(pieces: Pieces, wanted: I64, most: int) -> Iterator[Request]:
     *most* bytes; a larger piece is read alone.
     """
     pending: list[tuple[int, VirtualRef]] = []
-    start = 0
+    end = 0
     for number in wanted.tolist():
         ref = pieces.ref(number)
-        joins = pending and _same_file(pending[0][1], ref)
-        if not joins or ref.offset + ref.size - start > most:
-            yield from _together(pending)
-            pending, start = [], ref.offset
+        end = max(end, ref.offset + ref.size)
+        if pending:
+            first = pending[0][1]
+            if not _same_file(first, ref) or end - first.offset > most:
+                yield from _together(pending)
+                pending, end = [], ref.offset + ref.size
         pending.append((number, ref))
     yield from _together(pending)
 
