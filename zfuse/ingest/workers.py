@@ -130,7 +130,7 @@ class _Parser:
             futures = client.map(parse_to_bytes, sources, pure=False)
             numbers = dict(zip(futures, left, strict=True))
             try:
-                for future in distributed.as_completed(futures):
+                for future in distributed.as_completed(futures, loop=client.loop):
                     outcome = self._gathered(future, numbers[future])
                     trio.from_thread.run_sync(self._arrived, numbers[future], outcome)
             finally:
