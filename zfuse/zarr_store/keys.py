@@ -50,7 +50,8 @@ def parse_key(tree: WorkingTree, key: str) -> MetadataKey | ChunkKey | None:
         return MetadataKey("/")
     if key.endswith("/" + METADATA):
         path = "/" + key.removesuffix("/" + METADATA)
-        return MetadataKey(path) if path in tree.nodes or path_fault(path) is None else None
+        known = path != "/" and (path in tree.nodes or path_fault(path) is None)
+        return MetadataKey(path) if known else None
     for array, rest in arrays_above(tree, key):
         names = chunk_names(array)
         coords = None if names is None else names.encoding.decode(rest, names.rank)
