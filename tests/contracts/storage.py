@@ -434,6 +434,13 @@ class StorageContract(StorageReadContract):
             await storage.get("a/k")
         assert await self.listed(storage, "a") == {}
 
+    async def test_delete_many_removes_what_is_there(self, storage):
+        for key in ("a/k", "b", "a/stays"):
+            await storage.put(key, b"1")
+        await storage.delete_many(["a/k", "b", "a/absent", "c/absent", "b/below"])
+        assert [info.key async for info in storage.list("")] == ["a/stays"]
+        await storage.delete_many([])
+
     async def test_delete_of_an_absent_key_is_no_error(self, storage):
         await storage.put("neighbour", b"x")
         for key in ("nope", "no/pe"):

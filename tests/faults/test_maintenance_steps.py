@@ -22,6 +22,7 @@ from zfuse.repo.gc import collect_garbage
 from zfuse.repo.repository import Repository
 from zfuse.repo.rewrite_manifests import rewrite_manifests
 from zfuse.repo.upgrade import upgrade_repository
+from zfuse.storage.base import Storage
 from zfuse.storage.local import LocalStorage
 
 DATA = bytes(range(100))
@@ -44,6 +45,8 @@ class Failing(LocalStorage):
             raise StorageTimeoutError("no answer")
         await super().delete(key)
         self._check()
+
+    delete_many = Storage.delete_many  # one by one
 
     async def put(self, key, data, *, expect=None):
         if not self._counts() and not self.carried_out:

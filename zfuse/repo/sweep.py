@@ -56,13 +56,19 @@ class Sweeper:
             async for batch in batches:
                 chosen = choose(batch)
                 if not self.dry_run:
-                    jobs = (partial(self.storage.delete, info.key) for info in chosen)
-                    await at_once(jobs, most=self.at_once)
+                    await self._delete([info.key for info in chosen])
                 swept.count += len(chosen)
                 swept.nbytes += sum(info.size for info in chosen)
                 seen += len(batch)
                 tell(seen)
         return swept
+
+    async def _delete(self, keys: Sequence[str]) -> None:
+        size = max(1, -(-len(keys) // self.at_once))
+        parts = (keys[low : low + size] for low in range(0, len(keys), size))
+        await at_once(
+            (partial(self.storage.delete_many, part) for part in parts), most=self.at_once
+        )
 
     async def _batches(self, prefix: str) -> AsyncGenerator[list[ObjectInfo]]:
         batch: list[ObjectInfo] = []

@@ -71,6 +71,9 @@ class Storage(ABC):
     bounds_silence: ClassVar[bool] = False
     """Whether a read fails by itself soon after bytes stop to arrive."""
 
+    deletes_in_bulk: ClassVar[bool] = False
+    """Whether ``delete_many`` takes little longer than ``delete``."""
+
     @property
     @abstractmethod
     def url(self) -> str:
@@ -123,6 +126,14 @@ class Storage(ABC):
     @abstractmethod
     async def delete(self, key: str) -> None:
         """Remove the object; removing an absent one is no error."""
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove the objects; who has many to remove calls it for some at the same time.
+
+        Of those that are there all, some or none are left when it fails.
+        """
+        for key in keys:
+            await self.delete(key)
 
     @abstractmethod
     def list(self, prefix: str) -> AsyncGenerator[ObjectInfo]:

@@ -11,7 +11,7 @@ import itertools
 import os
 import random
 import stat
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -40,6 +40,7 @@ from zfuse.storage.local_files import (
     HIDDEN_NAME,
     LockedError,
     delete_file,
+    delete_files,
     link_file,
     put_file,
     stat_file,
@@ -67,6 +68,8 @@ class LocalStorage(Storage):
     left to end by itself, so a hanging network file system can not hang the process; it still
     counts against this storage's own limit of threads.
     """
+
+    deletes_in_bulk = True
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -107,6 +110,11 @@ class LocalStorage(Storage):
     async def delete(self, key: str) -> None:
         """Remove the object; directories stay, as the official library leaves them."""
         await self._write(delete_file, self._path(key))
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove the objects, synced to disk once for each directory."""
+        paths = [self._path(key) for key in keys]
+        await self._write(lambda _: delete_files(paths), self._root)
 
     async def list(self, prefix: str) -> AsyncGenerator[ObjectInfo]:
         """Yield the regular files whose path starts with *prefix*."""

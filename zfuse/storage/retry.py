@@ -3,7 +3,7 @@
 import logging
 import os
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -194,6 +194,15 @@ class RetryingStorage(Storage):
         """Remove the object."""
         self.stats.delete += 1
         await self._patiently(f"delete {key}", lambda: self._inner.delete(key))
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove the objects: each is a call of its own unless the storage takes them in bulk."""
+        if not self._inner.deletes_in_bulk:
+            await super().delete_many(keys)
+            return
+        self.stats.delete += len(keys)
+        what = f"delete {len(keys)} objects"
+        await self._patiently(what, lambda: self._inner.delete_many(keys))
 
     async def list(self, prefix: str) -> AsyncGenerator[ObjectInfo]:
         """Yield the objects.
