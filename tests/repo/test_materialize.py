@@ -3,6 +3,7 @@
 import pytest
 import trio
 
+from tests.compat.documents import array_document
 from tests.repo.foreign import PREFIX, Chunk, make
 from zfuse.errors import (
     AccessDeniedError,
@@ -88,6 +89,20 @@ async def test_a_piece_that_many_chunks_are_is_stored_once(state):
     refs = {await session.chunk_ref("/a", (n,)) for n in range(50)}
     assert len(refs) == 1
     assert len(chunk_puts(foreign)) == 2
+
+
+async def test_the_chunk_of_a_scalar_and_holes_in_an_array(state):
+    foreign = await make(state, {"/a": spread(4, 700)})
+    session = await foreign.session()
+    await session.set_metadata("/s", array_document((), ()))
+    await session.set_chunk_ref("/s", (), VirtualRef(PREFIX + "file0", 3, 600))
+    await session.delete_chunk("/a", (2,))
+    await session.commit("more")
+    before = {path: await foreign.read(path) for path in ("/a", "/s")}
+    assert (await foreign.run()).objects == 4
+    assert {path: await foreign.read(path) for path in before} == before
+    assert isinstance(await (await foreign.session()).chunk_ref("/s", ()), NativeRef)
+    assert before["/a"].keys() == {(0,), (1,), (3,)}
 
 
 @pytest.mark.parametrize("gap", [0, 64 * KIB])
