@@ -43,7 +43,7 @@ def make_world(ic, storage):
     root.create_group("b/c")
     world.ids["first"] = session.commit("first", {"who": "me", "n": [1, {"k": None}]})
     session = repo.writable_session("main")
-    root = zarr.open_group(session.store)
+    root = group(session)
     big = root.create_array("b/t", shape=(2000,), chunks=(1000,), dtype="i4", compressors=None)
     big[:] = 7
     root["a"][4:] = 2
@@ -57,7 +57,7 @@ def make_world(ic, storage):
 
 def group(session):
     """Return the root group of a session."""
-    return zarr.open_group(session.store)
+    return zarr.open_group(session.store, mode="r" if session.read_only else "r+")
 
 
 def diverged(w, ours, theirs):

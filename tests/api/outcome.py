@@ -4,9 +4,13 @@ import datetime
 import re
 from collections.abc import Iterator, Mapping
 
+import icechunk
+
 ID = re.compile(r"\b[0-9A-HJKMNP-TV-Z]{19}[0G]\b")
 NODE_ID = re.compile(r"^[0-9A-HJKMNP-TV-Z]{13}$")
 BACKUP = re.compile(r"repo\.\d{14}\.ID")
+
+OFFICIAL = set(icechunk.__all__)
 
 ATTRIBUTES = {
     "AncestryGraph": (),
@@ -42,7 +46,7 @@ def outcome(call, known: Mapping[str, str]):
         if isinstance(result, Iterator):
             result = list(result)
     except Exception as exc:  # noqa: BLE001 - whatever it is, it is compared
-        bases = [base.__name__ for base in type(exc).__mro__ if base.__module__ != "builtins"]
+        bases = [base.__name__ for base in type(exc).__mro__ if base.__name__ in OFFICIAL]
         details = [getattr(exc, name, None) for name in ("expected_parent", "actual_parent")]
         conflicts = getattr(exc, "conflicts", None)
         kind = str(getattr(exc, "kind", ""))

@@ -27,6 +27,7 @@ _TABLE: Final[tuple[tuple[type[Exception], type[exceptions.IcechunkError], Error
     ),
     (errors.NotFoundError, exceptions.NodeNotFoundError, ErrorKind.NODE_NOT_FOUND),
     (errors.AlreadyExistsError, exceptions.AlreadyExistsError, ErrorKind.NODE_ALREADY_EXISTS),
+    (errors.ReadOnlyStoreError, exceptions.ReadOnlyStoreError, ErrorKind.READ_ONLY_STORE),
     (errors.ReadOnlyError, exceptions.ReadOnlyError, ErrorKind.READ_ONLY_REPOSITORY),
     (
         errors.ContainerNotAllowedError,

@@ -117,6 +117,10 @@ class ReadOnlyError(IcechunkError):
     """The session, store or repository takes no changes."""
 
 
+class ReadOnlyStoreError(ReadOnlyError, ValueError):
+    """The store was opened for reading; what zarr raises then is a ValueError."""
+
+
 class InvalidInputError(IcechunkError, ValueError):
     """An argument, key, index or metadata is not valid."""
 

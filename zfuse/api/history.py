@@ -1,19 +1,25 @@
 """How a repository came to be what it is: ancestry, differences, the ops log."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence, Set
 from contextlib import aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from zfuse.api.boundary import iterate, iterate_async, twins
 from zfuse.api.error_kind import ErrorKind
 from zfuse.api.exceptions import InvalidInputError
+from zfuse.api.graph import AncestryGraph, Told
 from zfuse.api.opened import ConfiguredRepository, Opening
 from zfuse.api.refs import known, resolve
 from zfuse.api.status import diff_of_log
 from zfuse.api.updates import Update
 from zfuse.api.values import Diff, ManifestFileInfo, SnapshotInfo
-from zfuse.format.ids import SnapshotId
-from zfuse.format.transaction_log import TransactionLog
-from zfuse.repo.merged_log import merge_logs
+from zfuse.format.ids import NodeId, SnapshotId
+from zfuse.format.transaction_log import MoveOperation, TransactionLog
+from zfuse.repo.merged_log import merge_logs, sort_moves
+
+if TYPE_CHECKING:
+    from zfuse.format.repo_info import SnapshotInfo as EngineSnapshotInfo
 
 
 class History:
@@ -64,6 +70,32 @@ class History:
         """Yield the same, in asyncio."""
         return iterate_async(lambda: self._ancestors(branch, tag, snapshot_id))
 
+    async def _ancestry_graph(
+        self,
+        *,
+        branch: str | None = None,
+        tag: str | None = None,
+        snapshot_id: str | None = None,
+        plain: bool = False,
+    ) -> AncestryGraph:
+        """Return a drawing of the history of one version, or without one of all refs."""
+        engine = await self._opening.fresh()
+        tips = [*engine.branches.values(), *engine.tags.values()]
+        if (branch, tag, snapshot_id) != (None, None, None):
+            tips = [await resolve(engine, branch, tag, snapshot_id)]
+        infos: dict[SnapshotId, EngineSnapshotInfo] = {}
+        for tip in tips:
+            async with aclosing(engine.ancestry(tip)) as ancestry:
+                async for info in ancestry:
+                    if info.id in infos:
+                        break
+                    infos[info.id] = info
+        newest = sorted(infos.values(), key=lambda info: info.flushed_at, reverse=True)
+        refs = [*engine.branches.items(), *engine.tags.items()]
+        return AncestryGraph(
+            Told(info, [name for name, target in refs if target == info.id]) for info in newest
+        )
+
     async def _updates(self) -> AsyncGenerator[Update]:
         engine = await self._opening.fresh()
         async with aclosing(engine.updates()) as updates:
@@ -108,6 +140,7 @@ class History:
     lookup_snapshot, lookup_snapshot_async = twins(_lookup_snapshot)
     list_manifest_files, list_manifest_files_async = twins(_list_manifest_files)
     diff, diff_async = twins(_diff)
+    ancestry_graph, ancestry_graph_async = twins(_ancestry_graph)
 
 
 async def _log_between(
@@ -130,4 +163,16 @@ async def _log_between(
                 ErrorKind.BAD_SNAPSHOT_CHAIN_FOR_DIFF,
             )
     logs = [await engine.assets.fetch_transaction_log(log_id) for log_id in reversed(wanted)]
-    return merge_logs(after, logs)
+    merged = merge_logs(after, logs)
+    return replace(merged, moved_nodes=_moves(logs, merged.deleted_groups | merged.deleted_arrays))
+
+
+def _moves(logs: Sequence[TransactionLog], gone: Set[NodeId]) -> tuple[MoveOperation, ...]:
+    """Return all moves, those of nodes that did not exist before included, as others tell them."""
+    moves: dict[NodeId, MoveOperation] = {}
+    for log in logs:
+        for move in log.moved_nodes:
+            first = moves.get(move.node_id, move)
+            moves[move.node_id] = replace(first, target=move.target)
+    kept = [move for move in moves.values() if move.source != move.target]
+    return sort_moves(move for move in kept if move.node_id not in gone)

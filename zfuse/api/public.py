@@ -89,6 +89,7 @@ from zfuse.api.exceptions import (
     SnapshotNotFoundError,
     StorageError,
 )
+from zfuse.api.graph import AncestryGraph
 from zfuse.api.maintenance import CommitMethod
 from zfuse.api.manifest_conditions import (
     ManifestPreloadCondition,
@@ -147,6 +148,7 @@ from zfuse.zarr_store.store import (
 
 __all__ = [
     "AlreadyExistsError",
+    "AncestryGraph",
     "AnyAzureCredential",
     "AnyAzureStaticCredential",
     "AnyCredential",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, IntEnum
-from typing import Any
+from typing import Any, Final
 
 from zfuse.api.listing import described
 from zfuse.format.repo_info import SnapshotInfo as EngineSnapshotInfo
@@ -130,27 +130,31 @@ class Diff:
         return not any(getattr(self, name) for name in self.__slots__)
 
     def __repr__(self) -> str:
-        parts: list[str] = []
-        _tell(parts, "Groups created", sorted(self.new_groups))
-        _tell(parts, "Arrays created", sorted(self.new_arrays))
-        _tell(parts, "Groups deleted", sorted(self.deleted_groups))
-        _tell(parts, "Arrays deleted", sorted(self.deleted_arrays))
-        _tell(parts, "Nodes moved", [f"{old} -> {new}" for old, new in self.moved_nodes])
-        _tell(parts, "Group definitions updated", sorted(self.updated_groups))
-        _tell(parts, "Array definitions updated", sorted(self.updated_arrays))
+        sections = {
+            "Groups created": self.new_groups,
+            "Arrays created": self.new_arrays,
+            "Group definitions updated": self.updated_groups,
+            "Array definitions updated": self.updated_arrays,
+            "Groups deleted": self.deleted_groups,
+            "Arrays deleted": self.deleted_arrays,
+        }
+        told = [_section(title, sorted(paths)) + "\n" for title, paths in sections.items() if paths]
         chunks: list[str] = []
         for path, indices in sorted(self.updated_chunks.items()):
             chunks.append(f"{path}:")
             chunks += [f"    {index}" for index in indices[:_SHOWN]]
             if len(indices) > _SHOWN:
                 chunks.append(f"    ... {len(indices) - _SHOWN} more")
-        _tell(parts, "Chunks updated", chunks)
-        return "\n\n".join(parts) + ("\n" if parts else "")
+        if chunks:
+            told.append(_section("Chunks updated", chunks))
+        if self.moved_nodes:
+            moves = [f"{source} -> {target}" for source, target in self.moved_nodes]
+            told.append(_section("Nodes moved/renamed", moves) + "\n")
+        return "".join(told)
 
 
-_SHOWN = 10
+_SHOWN: Final = 10
 
 
-def _tell(parts: list[str], title: str, lines: Sequence[str]) -> None:
-    if lines:
-        parts.append(f"{title}:\n" + "\n".join(f"    {line}" for line in lines))
+def _section(title: str, lines: Sequence[str]) -> str:
+    return f"{title}:\n" + "".join(f"    {line}\n" for line in lines)

@@ -7,7 +7,6 @@ import click
 import trio
 
 from zfuse.cli import output
-from zfuse.cli.graph import draw_history
 from zfuse.cli.options import ref_options, storage_options
 from zfuse.cli.target import (
     Target,
@@ -18,6 +17,7 @@ from zfuse.cli.target import (
 )
 from zfuse.format.ids import SnapshotId
 from zfuse.format.repo_info import SnapshotInfo
+from zfuse.repo.history_graph import draw_history
 from zfuse.repo.repository import Repository
 
 Row = dict[str, Any]

@@ -1,4 +1,4 @@
-from zfuse.cli.graph import draw_history
+from zfuse.repo.history_graph import draw_history
 
 
 def drawn(history):
