@@ -97,7 +97,7 @@ class ChunkFiles:
 
         async with aclosing(storage.list("chunks/")) as found:
             async for info in found:
-                name = info.key.removeprefix("chunks/").encode()
+                name = info.key.removeprefix("chunks/").encode(errors="surrogateescape")
                 if len(name) == _DIGITS:
                     batch.append((name, info.size))
                 if len(batch) == _BATCH:
