@@ -5,7 +5,7 @@ grid, and what is there has to end with a whole chunk.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,10 +28,13 @@ class _Extension:
     shift: tuple[int, ...]
 
 
-async def append(workspace: Workspace, arrival: Arrival, dimension: str) -> None:
+async def append(
+    workspace: Workspace, arrival: Arrival, dimension: str, besides: Collection[str] = ()
+) -> None:
     """Extend the arrays at the node of *arrival* along *dimension*; add those that are new.
 
     Arrays without that dimension, and the attributes of all that is there, stay as they are.
+    The arrays at the paths *besides* the caller extends.
 
     Raises:
         InvalidInputError: the arrays do not fit together; nothing has changed then.
@@ -50,7 +53,8 @@ async def append(workspace: Workspace, arrival: Arrival, dimension: str) -> None
             )
         elif isinstance(present, ArrayNode):
             extensions += _extension(present, node, dimension)
-    _check_all_grow(workspace, arrival, dimension, extensions)
+    growing = {*(each.path for each in extensions), *besides}
+    _check_all_grow(workspace, arrival, dimension, growing)
     for node in new:
         path = arrival.path_of(node)
         await workspace.set_metadata(path, node.document)
@@ -71,10 +75,9 @@ def _check_new(arrival: Arrival, node: ParsedNode, dimension: str) -> None:
 
 
 def _check_all_grow(
-    workspace: Workspace, arrival: Arrival, dimension: str, extensions: list[_Extension]
+    workspace: Workspace, arrival: Arrival, dimension: str, growing: Collection[str]
 ) -> None:
     """Check that no array would end before the others."""
-    growing = {each.path for each in extensions}
     there = [
         node
         for node in workspace.tree.subtree(arrival.node)

@@ -36,13 +36,24 @@ def reach_of(parsed: ParsedSource, source: Source) -> Reach:
     if parsed.format == "zarr":
         place = (f"{parsed.location}/", _directory(source.location))
         return Reach((place,), source.options)
+    places = tuple((place, _directory(place)) for place in _locations(parsed))
+    return Reach(places, source.options)
+
+
+def uncovered(declared: Mapping[str, VirtualChunkContainer], parsed: ParsedSource) -> str | None:
+    """Return a location that chunks lead to and that is in no container, None if all are."""
+    containers = list(declared.values())
+    return next((place for place in _locations(parsed) if not _holder(containers, place)), None)
+
+
+def _locations(parsed: ParsedSource) -> list[str]:
+    """Return the locations that chunks lead to."""
     used: set[int] = set()
     for node in parsed.nodes:
         if node.chunks is not None:
             used.update(np.unique(node.chunks.files).tolist())
     used.discard(-1)
-    locations = [(parsed.files.locations[row] or b"").decode() for row in sorted(used)]
-    return Reach(tuple((place, _directory(place)) for place in locations), source.options)
+    return [(parsed.files.locations[row] or b"").decode() for row in sorted(used)]
 
 
 def missing_containers(

@@ -141,20 +141,32 @@ def _keep_mask(attributes: dict[str, Any], metadata: Any) -> None:  # noqa: ANN4
         value = attributes.get("_FillValue")
         if not isinstance(value, int | float):
             return
-    match metadata.dtype.to_native_dtype().kind:
+    encoded = encoded_fill_value(value, metadata.dtype.to_native_dtype())
+    if encoded is not None:
+        attributes["_FillValue"] = encoded
+
+
+def encoded_fill_value(value: Any, dtype: np.dtype[Any]) -> Any:  # noqa: ANN401 - a scalar, JSON
+    """Return *value* as xarray keeps it in the attribute ``_FillValue`` of an array of *dtype*.
+
+    None stands for types whose fill values it can not read back.
+    """
+    encoded: Any = None
+    match dtype.kind:
         case "f":
-            attributes["_FillValue"] = _base64(struct.pack("<d", float(value)))
+            encoded = _base64(struct.pack("<d", float(value)))
         case "i" | "u":
-            attributes["_FillValue"] = int(value)
+            encoded = int(value)
         case "b":
-            attributes["_FillValue"] = bool(value)
+            encoded = bool(value)
         case "c":
-            parts = (value.real, value.imag)
-            attributes["_FillValue"] = [_base64(struct.pack("<d", float(part))) for part in parts]
+            parts = (np.real(value), np.imag(value))
+            encoded = [_base64(struct.pack("<d", float(part))) for part in parts]
         case "T":
-            attributes["_FillValue"] = str(value)
+            encoded = str(value)
         case _:
-            pass  # xarray can not read it back for others
+            pass
+    return encoded
 
 
 def _base64(data: bytes) -> str:

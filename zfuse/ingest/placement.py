@@ -74,9 +74,9 @@ def exists(tree: WorkingTree, node: str) -> bool:
     return tree.is_directory(node)
 
 
-async def place(workspace: Workspace, arrival: Arrival) -> None:
-    """Put a source at its node, in place of what is there, with the groups above."""
-    for there in workspace.tree.subtree(arrival.node):
+async def place(workspace: Workspace, arrival: Arrival, *, beside: bool = False) -> None:
+    """Put a source at its node, with the groups above; what is there goes, unless *beside* it."""
+    for there in () if beside else workspace.tree.subtree(arrival.node):
         if there.path != "/" or isinstance(there, ArrayNode):
             await workspace.delete_node(there.path)
     for above in _parents(arrival.node):

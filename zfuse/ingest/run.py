@@ -23,7 +23,7 @@ from zfuse.ingest.placement import Arrival, check_free, exists, place
 from zfuse.ingest.sources import Source, unique_nodes
 from zfuse.ingest.workers import Parsing, forget_parsed, parse_all
 from zfuse.repo.documents import parse_document
-from zfuse.repo.repository import Repository
+from zfuse.repo.repository import Repository, fetch_state
 from zfuse.repo.session import Session
 from zfuse.repo.settings import add_container, remove_container
 from zfuse.storage.foreign_files import ObjectAccess
@@ -232,7 +232,9 @@ class _Run:
     async def _commit(
         self, session: Session, placed: Sequence[tuple[Request, ParsedSource]]
     ) -> IngestReport:
-        declared = self._repository.state.config.virtual_chunk_containers
+        # Not those of the settings that a program has passed in: nobody else would have them.
+        stored = await fetch_state(self._repository.storage)
+        declared = stored.config.virtual_chunk_containers
         reaches = [reach_of(source, request.source) for request, source in placed]
         missing = missing_containers(declared, reaches)
         self._tell("writing", 0, 1)
