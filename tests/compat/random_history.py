@@ -88,9 +88,11 @@ class History:
     def open(self, path: Path | None = None) -> icechunk.Repository:
         """Open it, or a copy at *path*, with the official library."""
         storage = icechunk.local_filesystem_storage(str(path or self.path))
-        return icechunk.Repository.open(
-            storage, authorize_virtual_chunk_access=access(self.place.prefix)
-        )
+        return icechunk.Repository.open(storage, authorize_virtual_chunk_access=self.access())
+
+    def access(self) -> dict[str, Any] | None:
+        """Return what the official library wants to read the virtual chunks."""
+        return access(self.place.prefix)
 
     def copy(self, name: str) -> Path:
         """Return a copy of it, times included."""

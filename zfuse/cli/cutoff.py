@@ -12,7 +12,7 @@ from zfuse.cli import output
 from zfuse.cli.mounted_here import is_same_repository, settings_of_mounts
 from zfuse.cli.serving import state_directory
 from zfuse.cli.target import Target
-from zfuse.errors import InvalidInputError, JournalError
+from zfuse.errors import InvalidInputError, JournalError, NotFoundError
 from zfuse.format.ids import SnapshotId
 from zfuse.fs.kept_files import KeptFiles, find_sessions
 from zfuse.fs.writable import sessions_directory
@@ -122,10 +122,10 @@ async def expiration_cutoff(
         base = SnapshotId.parse(session.base)
         if base in repository.branches.values():
             continue
-        info = repository.state.info
-        if info is not None and base not in info.snapshots:
+        try:
+            flushed_at = (await repository.snapshot_info(base)).flushed_at
+        except NotFoundError:
             continue  # it is gone already
-        flushed_at = (await repository.snapshot_info(base)).flushed_at
         if flushed_at < cutoff.at:
             cutoff = Cutoff(flushed_at, session)
     return cutoff
