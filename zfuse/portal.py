@@ -11,9 +11,11 @@ import concurrent.futures
 import functools
 import os
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import aclosing, suppress
 from typing import Any, Concatenate, Final
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -29,6 +31,7 @@ class _World:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
+        self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, _Lane] = WeakKeyDictionary()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="zfuse-trio", daemon=True)
         self._thread.start()
@@ -43,6 +46,14 @@ class _World:
             self._token = trio.lowlevel.current_trio_token()
             self._ready.set()
             await trio.sleep_forever()
+
+    def lane(self) -> "_Lane":
+        """Return the lane of the asyncio loop that the caller runs in."""
+        loop = asyncio.get_running_loop()
+        lane = self._lanes.get(loop)
+        if lane is None:
+            lane = self._lanes[loop] = _Lane(self.nursery, self._token)
+        return lane
 
     @property
     def is_here(self) -> bool:
@@ -74,6 +85,102 @@ class _World:
 
         self._token.run_sync_soon(spawn)
         return future, lambda: self._token.run_sync_soon(scope.cancel)
+
+
+class _Call[R]:
+    """Work that an asyncio task awaits."""
+
+    __slots__ = ("error", "future", "is_over", "over", "result", "scope", "work")
+
+    def __init__(self, work: Callable[[], Awaitable[R]], loop: asyncio.AbstractEventLoop) -> None:
+        self.work = work
+        self.scope = trio.CancelScope()
+        self.future: asyncio.Future[R] = loop.create_future()
+        self.result: R
+        self.error: BaseException | None = None
+        self.is_over = False
+        self.over: asyncio.Future[None] | None = None  # that somebody who was cancelled awaits
+
+    def deliver(self) -> None:
+        """Tell who awaits the work that it is over."""
+        self.is_over = True
+        if self.over is not None and not self.over.done():
+            self.over.set_result(None)
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.error)
+
+
+class _Lane:
+    """The way between one asyncio loop and the trio world.
+
+    Waking another thread costs more than most work that is done there. So what is asked for in
+    one turn of the loop goes over at once, and so does what has ended when the loop wakes up.
+    """
+
+    def __init__(self, nursery: trio.Nursery, token: trio.lowlevel.TrioToken) -> None:
+        self._nursery = nursery
+        self._token = token
+        self._asked: list[_Call[Any]] = []
+        self._ended: deque[_Call[Any]] = deque()
+        self._is_waking = False
+
+    def start[R](self, work: Callable[[], Awaitable[R]]) -> _Call[R]:
+        """Start *work* at the end of this turn of the loop."""
+        loop = asyncio.get_running_loop()
+        call = _Call(work, loop)
+        if not self._asked:
+            loop.call_soon(self._send)
+        self._asked.append(call)
+        return call
+
+    async def cancel(self, call: _Call[Any]) -> None:
+        """Cancel the work of *call*, and wait until it has ended."""
+        if not call.is_over:
+            call.over = asyncio.get_running_loop().create_future()
+            self._send()
+            self._token.run_sync_soon(call.scope.cancel)
+            await call.over
+
+    def _send(self) -> None:
+        asked, self._asked = self._asked, []
+        if asked:
+            self._token.run_sync_soon(self._spawn, asked)
+
+    def _deliver(self) -> None:
+        # Before anything is taken: what ends from here on wakes the loop once more.
+        self._is_waking = False
+        while self._ended:
+            self._ended.popleft().deliver()
+
+    # In the trio world.
+
+    def _spawn(self, asked: list[_Call[Any]]) -> None:
+        for call in asked:
+            self._nursery.start_soon(self._run, call)
+
+    async def _run(self, call: _Call[Any]) -> None:
+        call.error = concurrent.futures.CancelledError()  # unless it comes to an end
+        try:
+            with call.scope:
+                call.result = await call.work()
+                call.error = None
+        except BaseException as exc:
+            call.error = exc
+            if not isinstance(exc, Exception):
+                raise
+        finally:
+            self._end(call)
+
+    def _end(self, call: _Call[Any]) -> None:
+        self._ended.append(call)
+        if not self._is_waking:
+            self._is_waking = True
+            with suppress(RuntimeError):  # the loop was closed; nobody awaits this any more
+                call.future.get_loop().call_soon_threadsafe(self._deliver)
 
 
 _LOCK: Final = threading.Lock()
@@ -117,15 +224,12 @@ async def run_async[**P, R](
     work: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs
 ) -> R:
     """Do *work* in the trio world and await its result in asyncio; a cancellation cancels it."""
-    future, cancel = _world().start(functools.partial(work, *args, **kwargs))
-    waiting = asyncio.wrap_future(future)
+    lane = _world().lane()
+    call = lane.start(functools.partial(work, *args, **kwargs))
     try:
-        return await asyncio.shield(waiting)
+        return await call.future
     except asyncio.CancelledError:
-        cancel()
-        await asyncio.wait([waiting])
-        if not waiting.cancelled():
-            waiting.exception()  # somebody has looked at it
+        await lane.cancel(call)
         raise
 
 

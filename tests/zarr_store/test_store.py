@@ -22,6 +22,10 @@ from zfuse.storage.memory import MemoryStorage
 from zfuse.zarr_store.store import IcechunkStore
 
 PLANE = array_document((4, 6), (2, 2))
+AFFIXED = {
+    "name": "suffix",
+    "configuration": {"suffix": ".zarr.json", "base_encoding": {"name": "default"}},
+}
 KEYS = {
     "zarr.json": GROUP,
     "a/zarr.json": PLANE,
@@ -36,6 +40,8 @@ KEYS = {
     "g/v2/1.1": b"x",
     "g/slash/zarr.json": array_document((2, 2), (1, 1), chunk_key_encoding=V2_SLASH),
     "g/slash/1/0": b"x",
+    "affixed/zarr.json": array_document((2,), (1,), chunk_key_encoding=AFFIXED),
+    "affixed/c/1.zarr.json": b"a chunk",
     "scalar/zarr.json": array_document((), ()),
     "scalar/c": b"x",
 }

@@ -51,6 +51,16 @@ class KeyedWorkspace:
 
     workspace: Workspace
 
+    def document(self, key: str) -> bytes | None:
+        """Return the zarr.json under *key*, None if there is none.
+
+        Of all methods this one alone may be called in any thread: it takes one look at one
+        dict. A node that moves meanwhile may be at neither place.
+        """
+        found = parse_key(self.workspace.tree, key)
+        node = self.workspace.node(found.path) if isinstance(found, MetadataKey) else None
+        return None if node is None else node.user_data
+
     async def get(self, key: str, request: ByteRequest | None = None) -> bytes | None:
         """Return what is under *key*, or the bytes that *request* asks for, None for nothing.
 

@@ -44,11 +44,16 @@ class ChunkKey:
         return all(n < dimension.num_chunks for n, dimension in zip(self.coords, grid, strict=True))
 
 
+def is_document(key: str) -> bool:
+    """Tell whether *key* is that of a zarr.json, if it is any; no chunk has such a name."""
+    return key == METADATA or key.endswith("/" + METADATA)
+
+
 def parse_key(tree: WorkingTree, key: str) -> MetadataKey | ChunkKey | None:
     """Return what *key* stands for, None if it is no key that this tree could have."""
     if key == METADATA:
         return MetadataKey("/")
-    if key.endswith("/" + METADATA):
+    if is_document(key):
         path = "/" + key.removesuffix("/" + METADATA)
         known = path != "/" and (path in tree.nodes or path_fault(path) is None)
         return MetadataKey(path) if known else None

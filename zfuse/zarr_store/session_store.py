@@ -17,6 +17,7 @@ from zfuse.errors import ReadOnlyStoreError
 from zfuse.portal import run, run_async
 from zfuse.repo.workspace import Workspace
 from zfuse.zarr_store.keyed import KeyedWorkspace
+from zfuse.zarr_store.keys import is_document
 from zfuse.zarr_store.listing import chunk_keys, key_of
 from zfuse.zarr_store.ranges import check_request
 
@@ -110,7 +111,10 @@ class SessionStore(Store):
             ZfuseError: there is something, but it can not be read.
         """
         check_request(byte_range)
-        data = await self._run_async(partial(self._keyed.get, key, byte_range))
+        if byte_range is None and is_document(key):
+            data = self._keyed.document(key)  # nothing to wait for, which to tell takes longer
+        else:
+            data = await self._run_async(partial(self._keyed.get, key, byte_range))
         return None if data is None else prototype.buffer.from_bytes(data)
 
     def get_sync(
