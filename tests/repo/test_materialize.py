@@ -9,6 +9,7 @@ from zfuse.errors import (
     AccessDeniedError,
     BusyError,
     ContainerNotAllowedError,
+    MissingObjectError,
     NotFoundError,
     StorageTimeoutError,
 )
@@ -180,6 +181,27 @@ async def test_what_was_removed_meanwhile_is_stored_again(state):
     await foreign.store.inner.put(objects[1], b"cut off")
     await foreign.run()
     assert len(chunk_puts(foreign)) == 10 - stored + 2
+    assert await foreign.read("/a") == before
+
+
+@pytest.mark.parametrize("count", [8, 520])
+async def test_what_is_taken_for_garbage_meanwhile_ends_the_run(state, count):
+    foreign = await make(state, {"/a": spread(count, 700), "/b": [Chunk("b", 0, 9)]})
+    before = await foreign.read("/a")
+
+    async def collect(operation, key):
+        if (operation, key) == ("get_range", "b"):
+            (first, *_) = chunk_puts(foreign)
+            await foreign.store.delete(first)
+
+    foreign.source.before = collect
+    tip = (await foreign.session()).base.id
+    with pytest.raises(MissingObjectError, match="1 chunk objects that were stored are gone"):
+        await foreign.run()
+    assert (await foreign.session()).base.id == tip
+    foreign.source.before = None
+    progress = await foreign.run()
+    assert (progress.reused, progress.objects) == (count - 1, 1)
     assert await foreign.read("/a") == before
 
 

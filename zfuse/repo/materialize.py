@@ -4,6 +4,8 @@ Sources are asked for first, so that a run which can not succeed fetches nothing
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -13,13 +15,18 @@ from zfuse.errors import (
     AccessDeniedError,
     ContainerNotAllowedError,
     CorruptionError,
+    MissingObjectError,
     NotFoundError,
+    ObjectNotFoundError,
     ZfuseError,
 )
 from zfuse.format.extents import inside
+from zfuse.format.ids import ChunkId
+from zfuse.format.layout import chunk_key
 from zfuse.format.ragged import Ragged
 from zfuse.format.ref_columns import RefColumns, RefKind, merge, plain
 from zfuse.format.snapshot import ArrayNode
+from zfuse.repo.at_once import at_once
 from zfuse.repo.copy_pieces import CopiedPieces, PieceCopier
 from zfuse.repo.fsck_findings import Finding
 from zfuse.repo.fsck_listing import ChunkFiles
@@ -28,8 +35,12 @@ from zfuse.repo.session import Session
 from zfuse.repo.sources import BadSource, Sources
 from zfuse.repo.stored_pieces import StoredPieces
 from zfuse.repo.virtual import VirtualChunkResolver
+from zfuse.storage.base import ObjectInfo, Storage
 
 _MOST_TOLD: Final = 3
+_FEW: Final = 500
+"""So many objects are asked for one by one; for more all are listed, a thousand in a request."""
+_AT_ONCE: Final = 16
 
 
 class LostSourcesError(CorruptionError):
@@ -60,6 +71,7 @@ async def materialize(
     Raises:
         LostSourcesError: sources changed or vanished.
         ContainerNotAllowedError, AccessDeniedError: sources may not be read.
+        MissingObjectError: what was stored was taken for garbage meanwhile.
         NotFoundError: there is nothing at one of *paths*.
         StorageError: a store does not answer; what is stored by then need not be stored again.
     """
@@ -85,6 +97,7 @@ async def materialize(
             copier.progress.bytes += int(columns.lengths.sum())
     if lost:
         raise LostSourcesError(lost)
+    await _check_stored(session.repository.storage, list(replaced.values()))
     for path, columns in replaced.items():
         await session.set_chunk_refs(path, columns)
     return True
@@ -133,6 +146,33 @@ async def _look(
             lost.append(Finding(bad.location, bad.problem, path, (), columns.coords[bad.rows]))
     if lost:
         raise LostSourcesError(lost)
+
+
+async def _check_stored(storage: Storage, replaced: Sequence[RefColumns]) -> None:
+    """Make sure that nobody took what this run stored, and nothing refers to yet, for garbage.
+
+    Raises:
+        MissingObjectError: somebody did.
+    """
+    native = [columns.chunk_ids[columns.kinds == RefKind.NATIVE] for columns in replaced]
+    ids = np.unique(np.concatenate([np.empty((0, ChunkId.SIZE), np.uint8), *native]), axis=0)
+    if len(ids) <= _FEW:
+        found: list[ObjectInfo] = []
+
+        async def ask(chunk_id: ChunkId) -> None:
+            with suppress(ObjectNotFoundError):
+                found.append(await storage.head(chunk_key(chunk_id)))
+
+        await at_once([partial(ask, ChunkId(row.tobytes())) for row in ids], most=_AT_ONCE)
+        gone = len(ids) - len(found)
+    else:
+        files = await ChunkFiles.listed(storage)
+        gone = int((files.find(ids) < 0).sum())
+    if gone:
+        raise MissingObjectError(
+            f"{gone} chunk objects that were stored are gone, as after zfuse gc; nothing was"
+            " committed: start it again, with no garbage collection meanwhile"
+        )
 
 
 def _lost(path: str, columns: RefColumns, pieces: Pieces, copied: CopiedPieces) -> list[Finding]:
