@@ -151,10 +151,8 @@ def _nodes(
 ) -> list[str]:
     """Return the node of each source."""
     together = len(sources) == 1 or choices["append_dim"] is not None
-    return [
-        node_path(node) if node is not None else into if together else joined(into, source.stem)
-        for source, node in zip(sources, named, strict=True)
-    ]
+    default = [into if together else joined(into, source.stem) for source in sources]
+    return [node_path(node or below) for node, below in zip(named, default, strict=True)]
 
 
 def _message(sources: Sequence[Source]) -> str:
