@@ -188,3 +188,11 @@ async def test_young_former_states_stay(tmp_path):
     await repository.storage.put("overwritten/repo.00000000000000.NEW", b"of an attempt now")
     assert (await collect_garbage(repository, now())).backups_deleted == 0
     assert await objects(repository.storage, "overwritten/repo.00000000000000.NEW")
+
+
+async def test_what_a_snapshot_needs_is_read_without_its_nodes(repository):
+    await commit(repository, 0)
+    assets, tip = repository.assets, repository.branches["main"]
+    files = await assets.fetch_manifest_files(tip)
+    assert len(files) == 1
+    assert files == (await assets.fetch_snapshot(tip)).manifest_files

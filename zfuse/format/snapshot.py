@@ -126,6 +126,17 @@ class Snapshot:
         )
 
 
+def decode_manifest_files(data: bytes) -> dict[ManifestId, ManifestFileInfo]:
+    """Read of a snapshot file only which manifests its arrays have, which is much less work.
+
+    Raises:
+        CorruptionError: *data* is not a sound snapshot file.
+        UnsupportedVersionError: it is of a newer specification.
+    """
+    envelope = Envelope.decode(data, expect=FileType.SNAPSHOT)
+    return _manifest_files(FlatBuffer(envelope.payload).root())
+
+
 def _weight(node: Node) -> int:
     manifests = len(node.manifests) if isinstance(node, ArrayNode) else 0
     return _NODE_COST + len(node.user_data) + _MANIFEST_COST * manifests

@@ -11,7 +11,7 @@ from zfuse.format.ids import ManifestId, SnapshotId
 from zfuse.format.manifest import Manifest
 from zfuse.format.ref_columns import RefColumns
 from zfuse.format.repo_info import SnapshotInfo
-from zfuse.format.snapshot import ArrayNode, ManifestFileInfo, Snapshot
+from zfuse.format.snapshot import ManifestFileInfo
 from zfuse.repo.array_columns import stored_columns
 from zfuse.repo.asset_manager import AssetManager
 from zfuse.repo.at_once import at_once
@@ -56,23 +56,12 @@ async def manifests_of(
 
     async def look(snapshot_id: SnapshotId) -> None:
         nonlocal done
-        found.update(_manifests(await assets.fetch_snapshot(snapshot_id)))
+        found.update(await assets.fetch_manifest_files(snapshot_id))
         done += 1
         tell("snapshots", done, len(wanted))
 
     await at_once((partial(look, each) for each in wanted), most=_SNAPSHOTS_AT_ONCE)
     return found
-
-
-def _manifests(snapshot: Snapshot) -> dict[ManifestId, ManifestFileInfo]:
-    # What an array names but the snapshot does not list, no official reader finds; zfuse does.
-    named = {
-        ref.manifest_id: ManifestFileInfo(ref.manifest_id, 0, _MANY_REFS)
-        for node in snapshot.nodes
-        if isinstance(node, ArrayNode)
-        for ref in node.manifests
-    }
-    return {**named, **snapshot.manifest_files}
 
 
 async def visit_references(
