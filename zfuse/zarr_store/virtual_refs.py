@@ -135,22 +135,31 @@ def checked(
         InvalidInputError: a location is not a URL, or a time is before 1970 or after 2106.
         TypeError: a time has no zone.
     """
-    known: dict[str, tuple[bytes, bool]] = {}
-    for location in columns.locations:
-        if location not in known:
-            known[location] = (_normal(location), _is_declared(location, containers))
-    declared = np.array([known[place][1] for place in columns.locations], np.bool_)
+    # Each different location and checksum is looked at once: there may be a million chunks.
+    locations, places = _numbered(columns.locations)
+    declared = np.array([_is_declared(each, containers) for each in locations], np.bool_)[places]
+    checksums, kinds = _numbered(columns.checksums)
+    etags = Ragged.of(each.encode() if isinstance(each, str) else None for each in checksums)
     refs = RefColumns.virtual(
         columns.coords,
-        Ragged.of(known[location][0] for location in columns.locations),
+        Ragged.of(map(_normal, locations)).take(places),
         columns.offsets,
         columns.lengths,
     ).with_checksums(
-        etags=Ragged.of(c.encode() if isinstance(c, str) else None for c in columns.checksums),
-        last_modified=np.array([_seconds(c) for c in columns.checksums], np.uint32),
+        etags=etags.take(kinds),
+        last_modified=np.array([_seconds(each) for each in checksums], np.uint32)[kinds],
     )
     failed = [tuple(index) for index in columns.coords[~declared].tolist()]
     return (refs.take(declared) if failed else refs), failed
+
+
+def _numbered[T](values: Sequence[T]) -> tuple[list[T], npt.NDArray[np.int64]]:
+    """Return the different *values*, and for each row the position of its value there."""
+    numbers: dict[T, int] = {}
+    rows = np.fromiter(
+        (numbers.setdefault(value, len(numbers)) for value in values), np.int64, len(values)
+    )
+    return list(numbers), rows
 
 
 def _is_declared(location: str, containers: DeclaredContainers | None) -> bool:
