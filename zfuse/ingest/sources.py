@@ -77,6 +77,11 @@ def detect_format(access: ObjectAccess, location: str) -> str:
     head = _read_head(files, key) if key else None
     if head is not None:
         return _format_of(files, key, head, location)
+    if not location.startswith(("file:", "s3:")):
+        raise NotFoundError(
+            f"{location} does not exist as a file; web servers list no files, so a Zarr store on"
+            " one can not be referenced: make kerchunk references to it"
+        )
     return _format_of_directory(files, f"{key}/" if key else "", location)
 
 

@@ -292,7 +292,8 @@ class _ObstoreFiles:
             _texts([key]),
             np.array([found["size"]], np.uint64),
             np.array([max(modified, 0)], np.int64),
-            _texts([found["e_tag"]]),
+            # Official readers send etags without their quotes, which web servers never match.
+            _texts([found["e_tag"] if self._root.startswith("s3:") else None]),
         )
 
     def read(self, key: str, start: int = 0, size: int | None = None) -> bytes:
