@@ -209,6 +209,21 @@ def test_chunks_of_a_session_are_spared_until_they_are_committed(command, second
     command("gc", second.repo, "--older-than", "0s", *arguments[1:]).says()
 
 
+@pytest.mark.fuse
+def test_what_a_mount_shows_stays(command, second, tmp_path):
+    repo, data = second.official(), b"for a while" * BIG
+    with changing(repo, "for a while") as store:
+        put(store, "line/c/7", data)
+    with mounting(second.repo, tmp_path / "mnt") as mounted:
+        main = mounted.path / "branch" / "main"
+        assert (main / "line" / "zarr.json").exists()
+        repo.reset_branch("main", repo.lookup_tag("v1"))
+        command("gc", second.repo, "--older-than", "0s").says("deleted")
+        assert (main / "line/c/7").read_bytes() == data
+    told = command("gc", second.repo, "--older-than", "0s", "--json").json
+    assert told["chunks_deleted"] == 2
+
+
 def uploaded(work, before):
     """Return the chunks that are stored in the background, once there are some."""
     for _ in itertools.repeat(None, 200):

@@ -15,6 +15,7 @@ from zfuse.cli.cutoff import (
     parse_cutoff,
     sessions_of,
 )
+from zfuse.cli.mounted_here import shown_snapshots
 from zfuse.cli.options import storage_options
 from zfuse.cli.progress import Progress
 from zfuse.cli.ref_commands import find_repository
@@ -43,8 +44,8 @@ def command(
 
     What was stored since the moment given stays: choose one before any write began that is
     still to be committed, on whatever machine. Sessions of mounts on this machine are known, and
-    what was stored since the oldest of them began stays in any case. Former states of the
-    repository that the ops log does not need go, too.
+    what was stored since the oldest of them began stays in any case, as does what mounts show.
+    Former states of the repository that the ops log does not need go, too.
     """
     moment = parse_cutoff(older_than, now_us())
     found = find_repository(target, flags, "zfuse gc REPO --older-than TIME")
@@ -64,12 +65,13 @@ async def _collect(
     async with opened(target) as repository:
         sessions = await trio.to_thread.run_sync(sessions_of, target, repository)
         cutoff = collection_cutoff(older_than, sessions)
+        shown = await trio.to_thread.run_sync(lambda: set(shown_snapshots(repository.storage.url)))
         async with Progress.shown() as progress:
             summary = await collect_garbage(
                 repository,
                 cutoff.at,
                 dry_run=dry_run,
-                keep={SnapshotId.parse(session.base) for session in sessions},
+                keep=shown | {SnapshotId.parse(session.base) for session in sessions},
                 tell=progress.tell,
             )
         return summary, cutoff

@@ -7,17 +7,29 @@ from typing import Any, Final
 from zfuse.daemon.control import call_mount
 from zfuse.daemon.mountinfo import MountPoint, zfuse_mounts
 from zfuse.errors import BusyError, ZfuseError
+from zfuse.format.ids import SnapshotId
 
 _ASK_S: Final = 10.0
 
 
 def settings_of_mounts() -> Iterator[tuple[MountPoint, Mapping[str, Any]]]:
     """Yield the mounts whose daemon answers, with their settings."""
+    return _ask_mounts("config")
+
+
+def shown_snapshots(repository: str) -> Iterator[SnapshotId]:
+    """Yield the snapshots of the repository with the URL *repository* that mounts show."""
+    for _, status in _ask_mounts("status"):
+        if is_same_repository(status["repository"], repository):
+            yield from (SnapshotId.parse(tree["snapshot"]) for tree in status["trees"])
+
+
+def _ask_mounts(question: str) -> Iterator[tuple[MountPoint, Mapping[str, Any]]]:
     for mount in zfuse_mounts():
         if os.geteuid() not in {0, mount.user_id}:
             continue
         try:
-            yield mount, call_mount(mount, "config", timeout_s=_ASK_S)
+            yield mount, call_mount(mount, question, timeout_s=_ASK_S)
         except ZfuseError:
             continue
 
