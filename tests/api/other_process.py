@@ -1,7 +1,9 @@
-"""What other processes do to the arrays of a fork; importing this takes little."""
+"""What other processes do to the arrays of a fork."""
 
 import os
 
+import dask
+import dask.array
 import zarr
 
 
@@ -10,3 +12,12 @@ def write_row(fork, row):
     array = zarr.open_array(fork.store, path="a")
     array[row] = row + 1
     return fork, os.getpid()
+
+
+def to_zarr(fork, low, high):
+    """Write some rows of ``a`` with dask, and return the fork."""
+    rows = dask.array.arange(low, high, chunks=1)[:, None] * dask.array.ones(10, chunks=5)
+    with dask.config.set(scheduler="threads"):
+        target = zarr.open_array(fork.store, path="a")
+        dask.array.to_zarr(rows.astype(target.dtype), target, region=(slice(low, high),))
+    return fork

@@ -1,5 +1,6 @@
 """xarray's and dask's arrays in a repository: through forks, by processes of their own."""
 
+import contextlib
 import os
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -15,7 +16,7 @@ import zarr
 from distributed import Client, LocalCluster
 
 import zfuse
-from tests.api.other_process import write_row
+from tests.api.other_process import to_zarr, write_row
 from tests.compat.documents import get_all
 from tests.compat.place import local_place
 from zfuse.api.distributed import extract_session, merge_sessions
@@ -157,6 +158,33 @@ def process(array):
     return array * 0 + os.getpid()
 
 
+@contextlib.contextmanager
+def cluster():
+    """Run two processes, and give the client of their scheduler."""
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None
+        ) as local,
+        Client(local) as client,
+    ):
+        yield client
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.expects_log("Worker process still alive")
+def test_tasks_that_use_to_zarr_hand_their_forks_back(repository, place):
+    session = repository.writable_session("main")
+    zarr.create_array(session.store, name="a", shape=(40, 10), chunks=(1, 5), dtype="f8")
+    fork = session.fork()
+    with cluster() as client:
+        tasks = [client.submit(to_zarr, fork, low, low + 5) for low in range(0, 40, 5)]
+        session.merge(*client.gather(tasks))
+    session.commit("rows")
+    theirs = icechunk.Repository.open(place.storage).readonly_session("main").store
+    assert (zarr.open_array(theirs, path="a")[:] == np.arange(40)[:, None]).all()
+
+
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.expects_log("Worker process still alive")
@@ -165,12 +193,7 @@ def test_a_cluster_of_processes_writes_one_commit(place, spec):
     storage = zfuse.local_filesystem_storage(place.url)
     repository = zfuse.Repository.create(storage, spec_version=spec)
     big = xr.Dataset({"v": (("y", "x"), da.random.random((2000, 2000), chunks=100))})
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None
-        ) as local,
-        Client(local),
-    ):
+    with cluster():
         big = big.persist()
         commit(repository, lambda session: to_icechunk(big, session))
         commit(repository, lambda session: to_icechunk(big + 1, session, append_dim="y"))

@@ -54,19 +54,14 @@ class _S3Static(S3Credentials):
 
 @dataclass(frozen=True, slots=True)
 class _S3Refreshable(S3Credentials):
-    """What a function returns, which is asked again when that expires.
+    """What a function returns, which is asked again before that expires.
 
     The function is pickled, so that these credentials go to other processes; ``current`` is
-    what it returned before.
+    what it returned before, and is not used: other processes ask by themselves.
     """
 
     pickled_function: bytes
     current: S3StaticCredentials | None = None
-
-    def fetch(self) -> S3StaticCredentials:
-        """Ask the function."""
-        found: S3StaticCredentials = pickle.loads(self.pickled_function)()
-        return found
 
 
 S3Credentials.FromEnv = _S3FromEnv

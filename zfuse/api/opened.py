@@ -5,7 +5,7 @@ import pickle
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import ClassVar, Final
 
 from cachetools import LRUCache
 
@@ -34,6 +34,17 @@ class ConfiguredRepository(Repository):
     def adopt(self, state: RepositoryState) -> None:
         """Take over everything but the settings."""
         self.state = replace(state, config=self._config)
+
+
+class AuthorizedChunks(VirtualChunkResolver):
+    """Reads virtual chunks as far as the program authorized it."""
+
+    way_to_allow: ClassVar[str] = (
+        "pass authorize_virtual_chunk_access={{'{prefix}': ...}} when opening the repository"
+    )
+    way_to_credentials: ClassVar[str] = (
+        "pass other credentials for {prefix} in authorize_virtual_chunk_access"
+    )
 
 
 @dataclass(slots=True)
@@ -80,7 +91,7 @@ class Opening:
         config = StoredConfig.from_values(config_values(self.effective))
         allowed = [AllowedPrefix(prefix, prefix) for prefix in self.authorized]
         containers = config.virtual_chunk_containers
-        virtual = VirtualChunkResolver(containers, allowed, Containers(self.authorized))
+        virtual = AuthorizedChunks(containers, allowed, Containers(self.authorized))
         assets = AssetManager(storage, MemoryBudget(DEFAULT_BUDGET), virtual)
         return ConfiguredRepository(storage, assets, replace(state, config=config))
 

@@ -5,9 +5,10 @@ A process that was forked opens its own.
 
 import atexit
 import os
+import pickle
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import trio
@@ -20,7 +21,7 @@ from zfuse.format.config import StoreConfig
 from zfuse.repo.virtual import store_options
 from zfuse.storage.base import Storage
 from zfuse.storage.open import StorageOpener
-from zfuse.storage.options import StorageOptions
+from zfuse.storage.options import AccessKey, StorageOptions
 
 _CLOSING_S: Final = 5.0
 
@@ -37,8 +38,11 @@ def opener() -> StorageOpener:
 
 
 @atexit.register
-def _close() -> None:
-    """Close all connections, as clients that are forgotten complain."""
+def close_connections() -> None:
+    """Close all connections of this process; what is open fails from then on.
+
+    Clients that are forgotten complain when the process ends.
+    """
     found = _openers.pop(os.getpid(), None)
     if found is None:
         return
@@ -65,8 +69,8 @@ def s3_options(options: S3Options, credentials: AnyS3Credential | None) -> Stora
             return replace(found, anonymous=True)
         case S3Credentials.Static(credentials=key):
             pass
-        case S3Credentials.Refreshable(current=current):
-            key = current or credentials.fetch()
+        case S3Credentials.Refreshable(pickled_function=function):
+            return replace(found, anonymous=False, key_source=_Asked(function))
         case S3Credentials.FromEnv():
             return replace(found, anonymous=False)
         case _:
@@ -78,6 +82,19 @@ def s3_options(options: S3Options, credentials: AnyS3Credential | None) -> Stora
         secret_access_key=key.secret_access_key,
         session_token=key.session_token,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Asks a pickled function for access keys."""
+
+    function: bytes
+
+    def __call__(self) -> AccessKey:
+        key = pickle.loads(self.function)()
+        return AccessKey(
+            key.access_key_id, key.secret_access_key, key.session_token, key.expires_after
+        )
 
 
 class Containers:

@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 from urllib.parse import unquote
 
 from zfuse.byterange import ByteRange
@@ -179,7 +179,15 @@ class DeclaredContainers:
 
 
 class VirtualChunkResolver:
-    """Reads virtual chunks from the containers that are both declared and allowed."""
+    """Reads virtual chunks from the containers that are both declared and allowed.
+
+    ``way_to_allow`` and ``way_to_credentials`` tell what to do about a prefix in errors.
+    """
+
+    way_to_allow: ClassVar[str] = "mount with --allow-virtual {prefix}"
+    way_to_credentials: ClassVar[str] = (
+        "try --allow-virtual {prefix}=anonymous, =env or =profile:NAME"
+    )
 
     def __init__(
         self,
@@ -217,9 +225,8 @@ class VirtualChunkResolver:
         url, target, container = self._contained(location)
         allowed = next((a for place, a in self._allowed if place.holds(target)), None)
         if allowed is None:
-            raise ContainerNotAllowedError(
-                f"{url} may not be read: mount with --allow-virtual {container.url_prefix}"
-            )
+            way = self.way_to_allow.format(prefix=container.url_prefix)
+            raise ContainerNotAllowedError(f"{url} may not be read: {way}")
         _refuse_to_climb(url, target)
         return target, container, allowed
 
@@ -279,10 +286,8 @@ class VirtualChunkResolver:
                 f"{ref.location} changed since it was referenced: {exc}"
             ) from exc
         except AccessDeniedError as exc:
-            raise AccessDeniedError(
-                f"{ref.location}: {exc}; try --allow-virtual {allowed.prefix}=anonymous, =env"
-                " or =profile:NAME"
-            ) from exc
+            way = self.way_to_credentials.format(prefix=allowed.prefix)
+            raise AccessDeniedError(f"{ref.location}: {exc}; {way}") from exc
 
     async def _storage(
         self, root: str, container: VirtualChunkContainer, allowed: AllowedPrefix

@@ -17,6 +17,11 @@ import trio
 from zfuse.errors import StorageError
 
 
+async def wait_for[R](work: Callable[[], R]) -> R:
+    """Do blocking *work* for a coroutine function of that thread, which goes on meanwhile."""
+    return await asyncio.to_thread(work)
+
+
 class AsyncioThread:
     """Runs coroutine functions for trio tasks.
 

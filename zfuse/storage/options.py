@@ -1,7 +1,23 @@
 """How to reach a store."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """An access key of S3, and until when it is good; None for ever."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    expires_at: datetime | None = None
+
+
+KeySource = Callable[[], AccessKey]
+"""Returns an access key; it may wait, and is asked again before that one expires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,7 +25,7 @@ class StorageOptions:
     """How to reach a store; what is None is left to botocore's own look-up.
 
     Only S3 looks at anything but ``deadline_s``, the seconds that one call may take with all
-    its retries.
+    its retries. Options are equal if their ``key_source`` is; it goes before an access key.
     """
 
     endpoint_url: str | None = None
@@ -21,6 +37,7 @@ class StorageOptions:
     access_key_id: str | None = None
     secret_access_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
+    key_source: KeySource | None = field(default=None, repr=False)
     deadline_s: float = 30.0
 
     @property

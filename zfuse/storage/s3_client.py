@@ -36,6 +36,7 @@ from zfuse.storage.http_pool import HttpPool
 from zfuse.storage.http_session import HttpAnswer, HttpRequest, HttpSession
 from zfuse.storage.options import StorageOptions
 from zfuse.storage.s3_answers import bucket_region, expired, s3_error
+from zfuse.storage.s3_key_source import credentials_from
 
 _NO_CREDENTIALS: Final = (
     "no AWS credentials found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, log in "
@@ -303,7 +304,9 @@ async def _located(client: AioBaseClient, bucket: str) -> _Located:
 
 def _session(options: StorageOptions) -> AioSession:
     session = AioSession(profile=options.profile)
-    if options.access_key_id is not None:
+    if options.key_source is not None:
+        session._credentials = credentials_from(options.key_source)  # noqa: SLF001 - no other way
+    elif options.access_key_id is not None:
         session.set_credentials(
             options.access_key_id, options.secret_access_key, options.session_token
         )
