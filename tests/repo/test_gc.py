@@ -195,4 +195,8 @@ async def test_what_a_snapshot_needs_is_read_without_its_nodes(repository):
     assets, tip = repository.assets, repository.branches["main"]
     files = await assets.fetch_manifest_files(tip)
     assert len(files) == 1
-    assert files == (await assets.fetch_snapshot(tip)).manifest_files
+    snapshot = await assets.fetch_snapshot(tip)
+    assert files == snapshot.manifest_files
+    info = await assets.fetch_snapshot_info(tip)
+    for fact in ("id", "parent_id", "flushed_at", "message", "metadata"):
+        assert getattr(info, fact) == getattr(snapshot, fact)

@@ -16,6 +16,7 @@ from zfuse.format.flat import FlatBuffer, Table, required
 from zfuse.format.header import FileType
 from zfuse.format.ids import ManifestId, NodeId, SnapshotId
 from zfuse.format.metadata_items import decode_items
+from zfuse.format.repo_info import SnapshotInfo
 from zfuse.format.values import decoder_of
 
 _ARRAY, _GROUP = 1, 2  # the union NodeData
@@ -108,18 +109,16 @@ class Snapshot:
         version = envelope.header.spec_version
         buffer = FlatBuffer(envelope.payload)
         root = buffer.root()
-        parent = root.struct(1, 12)
+        info = _info(root, version)
         manifest_files = _manifest_files(root)
         nodes = _nodes(buffer, required(root.tables(2), "Snapshot.nodes"))
         return cls(
             spec_version=version,
-            id=SnapshotId(required(root.struct(0, 12), "Snapshot.id")),
-            parent_id=None if parent is None else SnapshotId(parent),
-            flushed_at=root.u64(3),
-            message=required(root.string(4), "Snapshot.message"),
-            metadata=decode_items(
-                required(root.tables(5), "Snapshot.metadata"), decoder_of(version)
-            ),
+            id=info.id,
+            parent_id=info.parent_id,
+            flushed_at=info.flushed_at,
+            message=info.message,
+            metadata=info.metadata,
             manifest_files=manifest_files,
             nodes=nodes,
             nbytes=_MANIFEST_COST * len(manifest_files) + sum(map(_weight, nodes)),
@@ -135,6 +134,30 @@ def decode_manifest_files(data: bytes) -> dict[ManifestId, ManifestFileInfo]:
     """
     envelope = Envelope.decode(data, expect=FileType.SNAPSHOT)
     return _manifest_files(FlatBuffer(envelope.payload).root())
+
+
+def decode_info(data: bytes) -> SnapshotInfo:
+    """Read of a snapshot file all but its nodes; version 2 keeps the parent elsewhere.
+
+    Raises:
+        CorruptionError: *data* is not a sound snapshot file.
+        UnsupportedVersionError: it is of a newer specification.
+    """
+    envelope = Envelope.decode(data, expect=FileType.SNAPSHOT)
+    root = FlatBuffer(envelope.payload).root()
+    return _info(root, envelope.header.spec_version)
+
+
+def _info(root: Table, version: int) -> SnapshotInfo:
+    parent = root.struct(1, 12)
+    metadata = required(root.tables(5), "Snapshot.metadata")
+    return SnapshotInfo(
+        id=SnapshotId(required(root.struct(0, 12), "Snapshot.id")),
+        parent_id=None if parent is None else SnapshotId(parent),
+        flushed_at=root.u64(3),
+        message=required(root.string(4), "Snapshot.message"),
+        metadata=decode_items(metadata, decoder_of(version)),
+    )
 
 
 def _weight(node: Node) -> int:

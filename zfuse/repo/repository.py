@@ -27,7 +27,6 @@ from zfuse.format.layout import (
     snapshot_key,
 )
 from zfuse.format.repo_info import Availability, RepoInfo, SnapshotInfo, Update
-from zfuse.format.snapshot import Snapshot
 from zfuse.repo.asset_manager import AssetManager, VirtualReader
 from zfuse.repo.refs_v1 import MAIN_KEY, fetch_refs
 from zfuse.storage.base import Storage
@@ -116,7 +115,7 @@ class Repository:
             except KeyError:
                 raise _unknown(snapshot_id) from None
         try:
-            return info_of(await self.assets.fetch_snapshot(snapshot_id))
+            return await self.assets.fetch_snapshot_info(snapshot_id)
         except MissingObjectError:
             raise _unknown(snapshot_id) from None
 
@@ -277,13 +276,6 @@ async def _fetch_state_v1(storage: Storage, fetched_at: int) -> RepositoryState:
     except ObjectNotFoundError:
         config = RepositoryConfig()
     return RepositoryState(1, refs.branches, refs.tags, config, None, fetched_at)
-
-
-def info_of(snapshot: Snapshot) -> SnapshotInfo:
-    """Return what version 1 knows of a snapshot from its file."""
-    return SnapshotInfo(
-        snapshot.id, snapshot.parent_id, snapshot.flushed_at, snapshot.message, snapshot.metadata
-    )
 
 
 def _unknown(snapshot_id: SnapshotId) -> NotFoundError:

@@ -34,7 +34,7 @@ from zfuse.repo.at_once import at_once
 from zfuse.repo.publish import has_encoded_names, now_us
 from zfuse.repo.reachable import Tell, quiet
 from zfuse.repo.refs_v1 import MAIN_KEY, RefsV1, fetch_refs, parse_ref
-from zfuse.repo.repository import Repository, info_of
+from zfuse.repo.repository import Repository
 from zfuse.storage.base import ABSENT, Storage
 
 _AT_ONCE: Final = 16
@@ -173,7 +173,7 @@ async def _snapshots(
     async def look(snapshot_id: SnapshotId) -> None:
         nonlocal done
         with suppress(ZfuseError):  # it is needed only if a ref leads there
-            known[snapshot_id] = info_of(await repository.assets.fetch_snapshot(snapshot_id))
+            known[snapshot_id] = await repository.assets.fetch_snapshot_info(snapshot_id)
         done += 1
         tell("snapshots", done, len(stored))
 
@@ -185,7 +185,7 @@ async def _snapshots(
         if following in found:
             continue
         if following not in known:  # says what is wrong with it
-            known[following] = info_of(await repository.assets.fetch_snapshot(following))
+            known[following] = await repository.assets.fetch_snapshot_info(following)
         info = found[following] = known[following]
         if info.parent_id is not None:
             pending.append(info.parent_id)
