@@ -2,7 +2,6 @@
 
 import os
 
-import dask
 import dask.array
 import zarr
 
@@ -17,7 +16,9 @@ def write_row(fork, row):
 def to_zarr(fork, low, high):
     """Write some rows of ``a`` with dask, and return the fork."""
     rows = dask.array.arange(low, high, chunks=1)[:, None] * dask.array.ones(10, chunks=5)
-    with dask.config.set(scheduler="threads"):
-        target = zarr.open_array(fork.store, path="a")
-        dask.array.to_zarr(rows.astype(target.dtype), target, region=(slice(low, high),))
+    target = zarr.open_array(fork.store, path="a")
+    writing = dask.array.to_zarr(
+        rows.astype(target.dtype), target, region=(slice(low, high),), compute=False
+    )
+    writing.compute(scheduler="threads")  # else other workers would write, in copies of the fork
     return fork

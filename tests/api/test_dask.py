@@ -163,7 +163,7 @@ def cluster():
     """Run two processes, and give the client of their scheduler."""
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None
+            n_workers=2, threads_per_worker=2, processes=True, dashboard_address=":0"
         ) as local,
         Client(local) as client,
     ):

@@ -64,7 +64,7 @@ def test_workers_of_a_cluster_read_through_mounts_of_their_own(where):
     with (
         unmounted_afterwards(where[2]),
         LocalCluster(
-            n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None
+            n_workers=2, threads_per_worker=2, processes=True, dashboard_address=":0"
         ) as cluster,
         Client(cluster) as client,
     ):

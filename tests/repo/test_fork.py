@@ -1,6 +1,8 @@
 """Forks of a session: what they see, how they travel, and what merging them does."""
 
+import os
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -180,12 +182,27 @@ async def test_forks_merge_the_deletion_of_what_all_inherited(session, how):
     assert await session_keys(session) == {}
 
 
+@pytest.mark.expects_log("changes that nobody took")
+@pytest.mark.parametrize("home", [os.getpid(), 0])
+async def test_changes_are_not_lost_in_silence_in_other_processes(session, caplog, home):
+    away = replace(session.fork(), home=home)
+    fork = await ForkWorkspace.open(session.repository, away)
+    await _write(fork)
+    fork.as_fork()
+    del fork
+    assert not caplog.records
+    fork = await ForkWorkspace.open(session.repository, away)
+    await _write(fork)
+    del fork
+    assert ("merge it into the session" in caplog.text) == (home == 0)
+
+
 async def test_what_travels_is_small(session):
-    await session.set_metadata("/big", array_document((100_000,), (1,)))
-    refs = [((n,), VirtualRef("s3://bucket/one-file.nc", n * 100, 100)) for n in range(100_000)]
+    await session.set_metadata("/big", array_document((20_000,), (1,)))
+    refs = [((n,), VirtualRef("s3://bucket/one-file.nc", n * 100, 100)) for n in range(20_000)]
     await session.set_chunk_refs("/big", RefColumns.of_refs(1, refs))
     fork = pickle.dumps(session.fork(), protocol=5)
-    assert len(fork) < 100_000 * 70
+    assert len(fork) < 20_000 * 70
     assert len(pickle.dumps((await fork_of(session)).as_fork())) < len(fork) + 1000
     empty = ForkWorkspace(session.repository, session.base, session.fork())
     assert not empty.as_fork().changes

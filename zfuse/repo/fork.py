@@ -7,6 +7,7 @@ Beyond that, a merge is done as a whole or not at all, and a fork may change wha
 had changed before.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,12 +23,13 @@ class Fork:
     """Changes of a session that is somewhere else.
 
     ``base_id`` and ``inherited`` are the session's snapshot and its changes when it was forked,
-    ``changes`` come on top of them.
+    ``changes`` come on top of them. ``home`` is the process that has the session.
     """
 
     base_id: SnapshotId
     inherited: ChangeSet
     changes: ChangeSet = field(default_factory=ChangeSet)
+    home: int = field(default_factory=os.getpid)
 
 
 @dataclass(frozen=True, slots=True)
