@@ -300,7 +300,13 @@ FORKS = {
     "merge while rearranging": lambda w: w.repo.rearrange_session("main").merge(
         w.repo.writable_session("main").fork()
     ),
-    "shift in a fork": lambda w: w.repo.writable_session("main").fork().shift_array("/a", (1, 0)),
+    "shift in a fork": lambda w: (
+        session := w.repo.writable_session("main"),
+        fork := session.fork(),
+        fork.shift_array("/a", (1, 0)),
+        session.merge(fork),
+        group(session)["a"][:].tolist(),
+    )[2:],
     "commit a fork": lambda w: w.repo.writable_session("main").fork().commit("no"),
 }
 

@@ -6,8 +6,8 @@ from typing import Any
 from zfuse.api.administration_values import FeatureFlag, RepoAvailability, RepoStatus
 from zfuse.api.boundary import twins
 from zfuse.api.error_kind import ErrorKind
-from zfuse.api.exceptions import FormatError, InvalidInputError
-from zfuse.api.opened import ConfiguredRepository, Opening
+from zfuse.api.exceptions import InvalidInputError
+from zfuse.api.opened import Opening, info_of
 from zfuse.format.repo_info import Availability, RepoInfo
 from zfuse.format.repo_update import FeatureFlag as EngineFlag
 from zfuse.format.repo_update import allows
@@ -21,35 +21,35 @@ class Administration:
 
     async def _get_metadata(self) -> dict[str, Any]:
         """Return the metadata of the repository."""
-        return dict(_info(await self._opening.fresh()).metadata)
+        return dict(info_of(await self._opening.fresh()).metadata)
 
     async def _set_metadata(self, metadata: Mapping[str, Any]) -> None:
         """Replace the metadata of the repository; values are of the types that JSON has."""
         engine = await self._opening.fresh()
-        _info(engine)
+        info_of(engine)
         await settings.set_metadata(engine, dict(metadata))
 
     async def _update_metadata(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Set some keys of the metadata of the repository, and return all of it."""
         engine = await self._opening.fresh()
-        _info(engine)
+        info_of(engine)
         return dict(await settings.update_metadata(engine, dict(metadata)))
 
     async def _get_status(self) -> RepoStatus:
         """Return whether the repository takes changes."""
-        return RepoStatus.of(_info(await self._opening.fresh()).status)
+        return RepoStatus.of(info_of(await self._opening.fresh()).status)
 
     async def _set_status(self, status: RepoStatus) -> None:
         """Say whether the repository takes changes, and why not."""
         engine = await self._opening.fresh()
-        _info(engine)
+        info_of(engine)
         online = status.availability is RepoAvailability.online
         availability = Availability.ONLINE if online else Availability.READ_ONLY
         await settings.set_status(engine, availability, status.limited_availability_reason)
 
     async def _feature_flags(self) -> list[FeatureFlag]:
         """Return everything that the repository can forbid."""
-        info = _info(await self._opening.fresh())
+        info = info_of(await self._opening.fresh())
         return [_flag(info, flag) for flag in EngineFlag]
 
     async def _enabled_feature_flags(self) -> list[FeatureFlag]:
@@ -63,7 +63,7 @@ class Administration:
     async def _set_feature_flag(self, name: str, setting: bool | None) -> None:  # noqa: FBT001
         """Allow or forbid something, or leave it to the default (None)."""
         engine = await self._opening.fresh()
-        _info(engine)
+        info_of(engine)
         found = {flag.name.lower(): flag for flag in EngineFlag}.get(name)
         if found is None:
             known = ", ".join(flag.name.lower() for flag in EngineFlag)
@@ -92,16 +92,6 @@ class Administration:
     def status(self) -> RepoStatus:
         """Whether the repository takes changes."""
         return self.get_status()
-
-
-def _info(engine: ConfiguredRepository) -> RepoInfo:
-    info = engine.state.info
-    if info is None:
-        raise FormatError(
-            "a repository of version 1 has none of this; upgrade it first",
-            ErrorKind.UNSUPPORTED_OPERATION_FOR_VERSION,
-        )
-    return info
 
 
 def _flag(info: RepoInfo, flag: EngineFlag) -> FeatureFlag:

@@ -8,7 +8,7 @@ import numpy as np
 from zfuse.api.boundary import refusing, twins
 from zfuse.api.error_kind import ErrorKind
 from zfuse.api.exceptions import InvalidInputError, StorageError
-from zfuse.api.opened import ConfiguredRepository, Opening
+from zfuse.api.opened import ConfiguredRepository, Opening, info_of
 from zfuse.api.refs import known, snapshot_id_of
 from zfuse.api.values import moment
 from zfuse.errors import InvalidInputError as BadInputError
@@ -84,9 +84,10 @@ class Inspection:
         """Return what the repo info file says.
 
         Raises:
-            StorageError: a repository of version 1 has none.
+            FormatError: a repository of version 1 has none.
         """
-        engine = await self._opening.engine()
+        engine = await self._opening.fresh()
+        info_of(engine)
         data = await _fetch(engine, REPO_INFO_KEY)
         info = RepoInfo.decode(data)
         return {

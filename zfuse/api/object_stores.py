@@ -18,6 +18,11 @@ class ChecksumAlgorithm(Enum):
     Sha1 = 3
     Sha256 = 4
 
+    @property
+    def stored_name(self) -> str:
+        """What a repository's config calls it."""
+        return self.name.lower().replace("nvme", "_nvme")
+
 
 @dataclass(slots=True, unsafe_hash=True)
 class S3Options:
@@ -43,7 +48,7 @@ class S3Options:
             "force_path_style": self.force_path_style,
             "network_stream_timeout_seconds": self.network_stream_timeout_seconds,
             "requester_pays": self.requester_pays,
-            "checksum_algorithm": None if chosen is None else chosen.name.lower(),
+            "checksum_algorithm": None if chosen is None else chosen.stored_name,
         }
 
     @classmethod
@@ -51,7 +56,7 @@ class S3Options:
         """Read what ``to_values`` returned."""
         known = {name: values[name] for name in cls.__slots__ if values.get(name) is not None}
         if (name := known.get("checksum_algorithm")) is not None:
-            by_name = {choice.name.lower(): choice for choice in ChecksumAlgorithm}
+            by_name = {choice.stored_name: choice for choice in ChecksumAlgorithm}
             known["checksum_algorithm"] = by_name.get(name)
         return cls(**known)
 

@@ -12,10 +12,13 @@ from cachetools import LRUCache
 from zfuse.api.config import RepositoryConfig
 from zfuse.api.config_values import config_of, config_values
 from zfuse.api.credentials import AnyCredential
+from zfuse.api.error_kind import ErrorKind
+from zfuse.api.exceptions import FormatError
 from zfuse.api.opener import Containers
 from zfuse.api.storage import Storage
 from zfuse.cache.budget import MemoryBudget
 from zfuse.format.config import RepositoryConfig as StoredConfig
+from zfuse.format.repo_info import RepoInfo
 from zfuse.repo.asset_manager import AssetManager
 from zfuse.repo.repository import DEFAULT_BUDGET, Repository, RepositoryState, fetch_state
 from zfuse.repo.virtual import AllowedPrefix, VirtualChunkResolver
@@ -94,6 +97,21 @@ class Opening:
         virtual = AuthorizedChunks(containers, allowed, Containers(self.authorized))
         assets = AssetManager(storage, MemoryBudget(DEFAULT_BUDGET), virtual)
         return ConfiguredRepository(storage, assets, replace(state, config=config))
+
+
+def info_of(engine: ConfiguredRepository) -> RepoInfo:
+    """Return the repo info of a repository.
+
+    Raises:
+        FormatError: it is of version 1, which has none.
+    """
+    info = engine.state.info
+    if info is None:
+        raise FormatError(
+            "a repository of version 1 can not do this; upgrade it first",
+            ErrorKind.UNSUPPORTED_SPEC_VERSION,
+        )
+    return info
 
 
 _OPEN: Final = 16

@@ -1,5 +1,6 @@
 """Sessions: reading one version of a repository, or changing a branch."""
 
+import copy
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,7 +17,7 @@ from zfuse.api.exceptions import (
 )
 from zfuse.api.listing import described
 from zfuse.api.nodes import Nodes
-from zfuse.api.opened import Opening
+from zfuse.api.opened import Opening, info_of
 from zfuse.api.status import diff_of_changes
 from zfuse.api.store import IcechunkStore
 from zfuse.api.values import Diff, SessionMode
@@ -142,12 +143,15 @@ class Session(Nodes):
     @property
     def has_uncommitted_changes(self) -> bool:
         """Whether there is something to commit."""
-        return self._workspace.has_changes
+        return run(self._has_changes)
+
+    async def _has_changes(self) -> bool:
+        return (await self._here()).has_changes
 
     @property
     def config(self) -> RepositoryConfig:
         """The settings that hold here."""
-        return self._opening.effective
+        return copy.deepcopy(self._opening.effective)
 
     def __reduce__(self) -> tuple[Callable[..., "Session"], tuple[object, ...]]:
         """Tell how another process makes it.
@@ -233,6 +237,7 @@ class Session(Nodes):
             SessionStateError: there is no commit, or nothing to change about it.
         """
         session = await self._changing()
+        info_of(await self._opening.engine())
         if not session.has_changes and not allow_empty:
             raise SessionStateError(
                 "there is nothing to commit; pass allow_empty=True to commit anyway",
