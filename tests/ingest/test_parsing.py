@@ -1,7 +1,9 @@
 """Who parses, and what is kept of it for a run that goes on after another was killed."""
 
+import contextlib
 import os
 
+import dask
 import distributed
 import h5py
 import numpy as np
@@ -24,22 +26,28 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """A cluster of one worker in a process of its own."""
+@contextlib.contextmanager
+def running_cluster(directory, **how):
+    """Run a cluster that keeps its files in *directory*."""
     settings = {
-        "temporary-directory": str(tmp_path_factory.mktemp("dask")),
+        "temporary-directory": str(directory),
         "distributed.worker.profile.enabled": False,
         "distributed.admin.tick.limit": "1h",  # a busy machine is no failure
+        "distributed.comm.timeouts.connect": "5m",
+        "distributed.comm.timeouts.tcp": "5m",
     }
-    import dask  # noqa: PLC0415 - half a second
-
+    place = {"dashboard_address": None, "host": "127.0.0.1", "protocol": "tcp"}
     with (
         dask.config.set(settings),
-        distributed.LocalCluster(
-            n_workers=1, threads_per_worker=2, dashboard_address=None, host="127.0.0.1"
-        ) as running,
+        distributed.LocalCluster(n_workers=1, threads_per_worker=2, **place, **how) as running,
     ):
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A cluster whose one worker is a thread that is talked to over TCP."""
+    with running_cluster(tmp_path_factory.mktemp("dask"), processes=False) as running:
         yield running
 
 
@@ -62,6 +70,16 @@ async def test_a_cluster_parses_as_threads_do(archive, cluster):
     await archive.ingest(*again, parsing=Parsing(dask=cluster.scheduler_address))
     found = arrays_of(archive.store())
     equal_arrays({name: found[f"dask/{name}"] for name in expected}, expected)
+
+
+@pytest.mark.long
+async def test_workers_in_processes_of_their_own(archive, tmp_path):
+    sources = make_sources(archive)
+    with running_cluster(tmp_path, processes=True) as running:
+        await archive.ingest(*sources, parsing=Parsing(dask=running.scheduler_address))
+    expected = arrays_of(archive.data / "zarr")
+    found = arrays_of(archive.store())
+    equal_arrays({name: found[f"zarr/{name}"] for name in expected}, expected)
 
 
 async def test_errors_of_a_cluster_are_those_of_threads(archive, cluster):

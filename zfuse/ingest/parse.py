@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from zfuse.errors import InvalidInputError, NotFoundError
+from zfuse.errors import InvalidInputError, NotFoundError, ZfuseError
 from zfuse.ingest.kerchunk import parse_kerchunk_json, parse_kerchunk_parquet
 from zfuse.ingest.parsed import ParsedNode, ParsedSource
 from zfuse.ingest.parsers import parse_file
@@ -40,9 +40,15 @@ def parse_source(source: Source) -> ParsedSource:
     return parsed if source.group is None else _part(parsed, source.group)
 
 
-def parse_to_bytes(source: Source) -> bytes:
-    """Do the same, and return the result in the form in which it travels."""
-    return parse_source(source).to_bytes()
+def parse_to_bytes(source: Source) -> bytes | ZfuseError:
+    """Do the same, and return the result in the form in which it travels, or what went wrong.
+
+    A worker that raised it would write a traceback to its log.
+    """
+    try:
+        return parse_source(source).to_bytes()
+    except ZfuseError as exc:
+        return exc
 
 
 def _zarr(access: ObjectAccess, source: Source) -> ParsedSource:

@@ -138,11 +138,11 @@ class _Parser:
 
     def _gathered(self, future: Any, number: int) -> Outcome:  # noqa: ANN401 - a Future of Dask
         try:
-            data = future.result()
-        except ZfuseError as exc:
-            return exc
+            data: bytes | ZfuseError = future.result()
         except Exception as exc:  # noqa: BLE001 - a worker died, or lacks a library
             return StorageError(f"a Dask worker failed: {type(exc).__name__}: {exc}")
+        if isinstance(data, ZfuseError):
+            return data
         if self._kept is not None:
             self._kept.keep(self._sources[number], data)
         return ParsedSource.from_bytes(data)
