@@ -130,6 +130,23 @@ def test_directories_are_those_of_zarr(store, model, prefix):
     check_directory(store, model, prefix)
 
 
+def test_many_ranges_of_one_key(store, model):
+    wanted = [r for r in RANGES if r != RangeByteRequest(3, 1)]
+
+    async def fetch(store, key):
+        batches = store.get_ranges(key, wanted, prototype=default_buffer_prototype())
+        return {place: value.to_bytes() async for batch in batches for place, value in batch}
+
+    key = "a/c/1/2"
+    expected = asyncio.run(fetch(model, key))
+    assert asyncio.run(fetch(store, key)) == expected
+    found = store.get_ranges_sync(key, wanted, prototype=default_buffer_prototype())
+    assert {place: value.to_bytes() for place, value in found} == expected
+    with pytest.raises(BaseExceptionGroup) as caught:
+        asyncio.run(fetch(store, "a/c/0/1"))
+    assert caught.group_contains(FileNotFoundError)
+
+
 @pytest.mark.parametrize(
     "prefix",
     ["g/h", "g/h/dots", "g/v2", "g/slash", "g/slash/1", "scalar", "nothing", "a/nothing", "a/c/7"],
@@ -254,6 +271,20 @@ def test_what_exists_is_not_set_again():
     for key, data in [("a/c/0/0", b"new"), ("a/c/0/1", b"new"), ("g/zarr.json", GROUP)]:
         asyncio.run(store.set_if_not_exists(key, buffer(data)))
     assert get_all(store) == KEYS | {"a/c/0/1": b"new", "g/zarr.json": GROUP}
+
+
+def test_one_of_many_that_set_what_does_not_exist_wins():
+    store = filled()
+
+    async def race():
+        sets = [store.set_if_not_exists("a/c/0/1", buffer(bytes([n]) * 1000)) for n in range(20)]
+        await asyncio.gather(*sets, store.set("a/c/0/2", buffer(b"other")))
+        first = await get(store, "a/c/0/1")
+        await asyncio.gather(*(store.set_if_not_exists("a/c/0/1", buffer(b"late")) for _ in sets))
+        return first, await get(store, "a/c/0/1")
+
+    first, later = asyncio.run(race())
+    assert first == later == first[:1] * 1000
 
 
 def test_a_read_only_store_changes_nothing():

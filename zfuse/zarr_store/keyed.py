@@ -119,9 +119,16 @@ class KeyedWorkspace:
                 raise refused(self.workspace.tree, key)
 
     async def set_if_absent(self, key: str, data: bytes) -> None:
-        """Do the same unless there is something under *key*."""
-        if await self.size(key) is None:
+        """Do the same unless there is something under *key*, or comes while this is stored."""
+        if await self.size(key) is not None:
+            return
+        chunk = parse_key(self.workspace.tree, key)
+        if not isinstance(chunk, ChunkKey):
             await self.set(key, data)
+            return
+        ref = await self.workspace.store_chunk(data)
+        if await self._find(chunk) is None:
+            await self.workspace.set_chunk_ref(chunk.array.path, chunk.coords, ref)
 
     async def set_virtual_ref(self, key: str, columns: VirtualColumns, *, validate: bool) -> None:
         """Make the one virtual reference of *columns*, whatever its index, the chunk of *key*.
