@@ -31,12 +31,15 @@ class Archive:
     layer: dict = field(default_factory=dict)
     source_options: object = DEFAULT_OPTIONS
 
-    async def ingest(self, *sources, group=None, kind="auto", tell=None, **choices):
+    async def ingest(self, *sources, group=None, kind="auto", skip=(), tell=None, **choices):
         """Ingest *sources*, each a place or a pair of it and its node."""
         pairs = [s if isinstance(s, tuple) else (s, "/") for s in sources]
         requests = [
             Request(
-                source_of(str(place), kind=kind, group=group, options=self.source_options), node
+                source_of(
+                    str(place), kind=kind, group=group, skip=skip, options=self.source_options
+                ),
+                node,
             )
             for place, node in pairs
         ]

@@ -67,7 +67,11 @@ async def test_a_directory_without_zarr(archive, refused):
 @pytest.mark.parametrize("content", [b"", b"hello", b"{}", b'{"a": 1}', b"\x89HDF\r\n\x1a\nrest"])
 async def test_a_file_of_no_known_format(archive, refused, content):
     (archive.data / "file").write_bytes(content)
-    await refused(InvalidInputError, "half-written|no format|is it whole", archive.data / "file")
+    await refused(
+        InvalidInputError,
+        "half-written|no format|can not be referenced as hdf5",
+        archive.data / "file",
+    )
 
 
 @pytest.mark.parametrize("name", ["zarr.json", ".zgroup", "a/.zarray", "a/.zattrs"])
@@ -102,7 +106,7 @@ async def test_a_netcdf3_file_that_is_cut_off(archive, refused, kept):
         file.createDimension("x", 10000)
         file.createVariable("a", "f8", ("x",))[:] = np.arange(10000)
     os.truncate(path, int(path.stat().st_size * kept))
-    await refused(InvalidInputError, "half-written|is it whole", path)
+    await refused(InvalidInputError, "half-written|is truncated", path)
 
 
 async def test_structured_arrays(archive, refused):
@@ -113,6 +117,30 @@ async def test_structured_arrays(archive, refused):
     with h5py.File(archive.data / "file.h5", "w") as file:
         file["point"] = np.zeros(3, [("x", "f8"), ("y", "i4")])
     await refused(InvalidInputError, "file.h5/point has a structured", archive.data / "file.h5")
+
+
+async def test_what_is_skipped_may_be_anything(archive):
+    group = zarr.open_group(archive.data / "old.zarr", mode="w", zarr_format=2)
+    for name in ("ok", "inner/ok"):
+        group.create_array(name, data=GRID)
+    for name in ("point", "inner/point"):
+        group.create_array(name, data=np.zeros(3, [("x", "f8"), ("y", "i4")]))
+    with h5py.File(archive.data / "file.h5", "w") as file:
+        for name in ("ok", "inner/ok"):
+            file[name] = GRID
+        for name in ("point", "inner/point"):
+            file[name] = np.zeros(3, [("x", "f8"), ("y", "i4")])
+        file["lost"] = h5py.SoftLink("/nowhere")
+    archive.settle()
+    await archive.ingest(
+        *((archive.data / name, f"/{name}") for name in ("old.zarr", "file.h5")),
+        skip=["point", "lost"],
+    )
+    found = zarr.open_group(archive.store(), mode="r")
+    expected = {"ok", "inner/ok"}
+    for name in ("old.zarr", "file.h5"):
+        members = dict(found[name].members(max_depth=None))
+        assert {key for key, each in members.items() if isinstance(each, zarr.Array)} == expected
 
 
 async def test_a_codec_that_v3_does_not_have(archive, refused):

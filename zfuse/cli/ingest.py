@@ -35,6 +35,7 @@ _JOBS: Final = 4
 @click.argument("target", metavar="REPO|PATH")
 @click.option("--into", metavar="NODE", help="The node that a source becomes; many go below it.")
 @click.option("--group", metavar="GROUP", help="Take this group of each source alone.")
+@click.option("--skip", metavar="NAME", multiple=True, help="Leave out what is called so.")
 @click.option("--format", "kind", type=click.Choice(FORMATS), default="auto", show_default=True)
 @click.option("--branch", metavar="NAME", help="Commit to this branch [main].")
 @click.option("--overwrite", is_flag=True, help="Replace what is at the nodes.")
@@ -79,7 +80,7 @@ def command(
 
 
 _OWN: Final = (
-    *("into", "group", "kind", "overwrite", "append_dim", "keep_going"),
+    *("into", "group", "skip", "kind", "overwrite", "append_dim", "keep_going"),
     *("resume", "jobs", "dask", "message"),
 )
 
@@ -104,7 +105,13 @@ async def _ingest(
 ) -> IngestReport:
     named = [_split(text) for text in texts]
     sources = [
-        source_of(text, kind=choices["kind"], group=choices["group"], options=options)
+        source_of(
+            text,
+            kind=choices["kind"],
+            group=choices["group"],
+            skip=choices["skip"],
+            options=options,
+        )
         for text, _ in named
     ]
     async with opened(target) as repository:

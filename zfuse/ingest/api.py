@@ -1,6 +1,6 @@
 """What Python programs call."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,6 +36,7 @@ def ingest(  # noqa: PLR0913 - one for each option of the command
     *,
     into: str | None = None,
     group: str | None = None,
+    skip: Collection[str] = (),
     format: str = "auto",  # noqa: A002 - as the option of the command
     branch: str = "main",
     message: str | None = None,
@@ -54,7 +55,8 @@ def ingest(  # noqa: PLR0913 - one for each option of the command
 
     *sources* is a path or URL, or several, or a mapping of them to their nodes. A single one
     becomes the root of the hierarchy, or the node *into*; several become a node each below
-    that, called after their file; with *append_dim* all go on at the one node. *dask* is the
+    that, called after their file; with *append_dim* all go on at the one node.
+    Arrays and groups of a name in *skip* are left out. *dask* is the
     address of a scheduler, or a ``distributed.Client``. With *kept*, a directory, what was parsed
     survives a killed process, and is used again if *resume* says so. *options* say how the
     sources are reached, by default as botocore finds it. *progress* is told what is being done,
@@ -67,7 +69,9 @@ def ingest(  # noqa: PLR0913 - one for each option of the command
     requests = _requests(
         sources,
         into,
-        lambda place: source_of(fspath(place), kind=format, group=group, options=reached),
+        lambda place: source_of(
+            fspath(place), kind=format, group=group, skip=skip, options=reached
+        ),
         together=append_dim is not None,
     )
     choices = Choices(

@@ -11,7 +11,7 @@ import base64
 import binascii
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Final
@@ -103,8 +103,10 @@ class References:
         )
 
 
-def parse_kerchunk_json(access: ObjectAccess, location: str) -> ParsedSource:
-    """Return the hierarchy of the references in a JSON file.
+def parse_kerchunk_json(
+    access: ObjectAccess, location: str, skip: Set[str] = frozenset()
+) -> ParsedSource:
+    """Return the hierarchy of the references in a JSON file; see ``parse_zarr``.
 
     Raises:
         InvalidInputError: they are none, or need what zfuse does not have.
@@ -116,7 +118,7 @@ def parse_kerchunk_json(access: ObjectAccess, location: str) -> ParsedSource:
     loaded = load_references(access.files(root).read(key), location)
     for name, value in _substituted(loaded, location).items():
         references.add(name, value)
-    return _parsed(access, location, references)
+    return _parsed(access, location, references, skip)
 
 
 def load_references(data: bytes, location: str) -> dict[str, Any]:
@@ -190,8 +192,10 @@ def _bytes(key: str, value: object) -> bytes:
 # --- parquet -------------------------------------------------------------------------------------
 
 
-def parse_kerchunk_parquet(access: ObjectAccess, location: str) -> ParsedSource:
-    """Return the hierarchy of the references in a directory of parquet files.
+def parse_kerchunk_parquet(
+    access: ObjectAccess, location: str, skip: Set[str] = frozenset()
+) -> ParsedSource:
+    """Return the hierarchy of the references in a directory of parquet files; see ``parse_zarr``.
 
     Raises:
         InvalidInputError: they are none.
@@ -213,7 +217,7 @@ def parse_kerchunk_parquet(access: ObjectAccess, location: str) -> ParsedSource:
         if part.startswith("refs.") and part.endswith(".parq"):
             first = int(part.split(".")[1]) * size
             _add_records(references, array, first, files.read(f"{key}/{name}"))
-    return _parsed(access, location, references)
+    return _parsed(access, location, references, skip)
 
 
 def _add_records(references: References, array: str, first: int, data: bytes) -> None:
@@ -263,7 +267,9 @@ def _chunk_names(documents: Mapping[str, bytes], array: str) -> Any:  # noqa: AN
     return name
 
 
-def _parsed(access: ObjectAccess, location: str, references: References) -> ParsedSource:
+def _parsed(
+    access: ObjectAccess, location: str, references: References, skip: Set[str]
+) -> ParsedSource:
     files = files_table(access, list(references.places))
-    nodes = hierarchy(references.table(files), location)
+    nodes = hierarchy(references.table(files), location, skip)
     return ParsedSource(location, "kerchunk", nodes, files)

@@ -5,7 +5,7 @@ of arrays lie chunks, and whatever else somebody left there.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -67,8 +67,10 @@ class _Array:
     pattern: KeyPattern
 
 
-def hierarchy(table: KeyTable, source: str) -> tuple[ParsedNode, ...]:
+def hierarchy(table: KeyTable, source: str, skip: Set[str] = frozenset()) -> tuple[ParsedNode, ...]:
     """Return the nodes of a table, parents first; *source* is how errors call it.
+
+    Those of a name in *skip*, and all below them, are left out.
 
     Raises:
         InvalidInputError: metadata do not parse, v3 can not express them, or a chunk is empty.
@@ -76,6 +78,8 @@ def hierarchy(table: KeyTable, source: str) -> tuple[ParsedNode, ...]:
     nodes: dict[str, ParsedNode] = {}
     arrays: list[_Array] = []
     for path in _directories(table.documents):
+        if not skip.isdisjoint(path.split("/")):
+            continue
         found = _node(_Documents(table.documents, path, source))
         if isinstance(found, _Array):
             arrays.append(found)

@@ -65,7 +65,7 @@ def v2_document(name: str, zarray: Mapping[str, Any], attributes: Mapping[str, A
     if isinstance(given.get("dtype"), list):
         raise InvalidInputError(
             f"array {name} has the structured data type {given['dtype']}, which Zarr v3 has no"
-            " standard for; leave it out, or copy its fields to arrays of their own"
+            " standard for; leave it out with --skip, or copy its fields to arrays of their own"
         )
     given["chunks"] = [length or 1 for length in given.get("chunks") or ()]
     with warnings.catch_warnings():

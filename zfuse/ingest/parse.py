@@ -31,11 +31,11 @@ def parse_source(source: Source) -> ParsedSource:
         case "zarr":
             return _zarr(access, source)
         case "kerchunk":
-            parsed = parse_kerchunk_json(access, source.location)
+            parsed = parse_kerchunk_json(access, source.location, source.skip)
         case "kerchunk-parquet":
-            parsed = parse_kerchunk_parquet(access, source.location)
+            parsed = parse_kerchunk_parquet(access, source.location, source.skip)
         case _:
-            parsed = parse_file(access, source.location, kind)
+            parsed = parse_file(access, source.location, kind, source.skip)
     _check_ranges(parsed)
     return parsed if source.group is None else _part(parsed, source.group)
 
@@ -53,10 +53,10 @@ def parse_to_bytes(source: Source) -> bytes | ZfuseError:
 
 def _zarr(access: ObjectAccess, source: Source) -> ParsedSource:
     if source.group is None:
-        return parse_zarr(access, source.location)
+        return parse_zarr(access, source.location, source.skip)
     root, key = split_url(source.location)
     try:
-        return parse_zarr(access, url_of(root, f"{key}/{source.group}"))
+        return parse_zarr(access, url_of(root, f"{key}/{source.group}"), source.skip)
     except NotFoundError as exc:
         raise _no_group(source.location, source.group) from exc
 

@@ -5,7 +5,7 @@ dimensions, which no xarray data set does.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from importlib import import_module
 from typing import Any, Final
 
@@ -23,8 +23,12 @@ _INLINED: Final = "__inlined__"
 _STRUCTURED: Final = frozenset({"struct", "structured"})
 
 
-def parse_file(access: ObjectAccess, location: str, kind: str) -> ParsedSource:
+def parse_file(
+    access: ObjectAccess, location: str, kind: str, skip: Set[str] = frozenset()
+) -> ParsedSource:
     """Return the hierarchy of the file at *location*, whose format is *kind*.
+
+    Arrays and groups of a name in *skip* are left out.
 
     Raises:
         InvalidInputError: it can not be read, or Zarr v3 can not express it.
@@ -34,26 +38,27 @@ def parse_file(access: ObjectAccess, location: str, kind: str) -> ParsedSource:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Zarr v3 has no standard for yet
-            group = _manifest_group(access, location, kind)
+            group = _manifest_group(access, location, kind, skip)
     except ZfuseError:
         raise
     except ImportError as exc:
         raise missing_extra(exc) from exc
     except Exception as exc:
         raise InvalidInputError(
-            f"{location} can not be referenced as {kind}: {_one_line(exc)}; is it whole?"
+            f"{location} can not be referenced as {kind}: {_one_line(exc)}; see --skip, if it is"
+            " about a part of it"
         ) from exc
-    nodes = tuple(_nodes(group, "", location))
+    nodes = tuple(_nodes(group, "", location, skip))
     return ParsedSource(location, kind, nodes, files)
 
 
-def _manifest_group(access: ObjectAccess, location: str, kind: str) -> Any:  # noqa: ANN401
+def _manifest_group(access: ObjectAccess, location: str, kind: str, skip: Set[str]) -> Any:  # noqa: ANN401
     registry = access.registry()
     match kind:
         case "hdf5":
-            parser = import_module("virtualizarr.parsers").HDFParser()
+            parser = import_module("virtualizarr.parsers").HDFParser(drop_variables=skip)
         case "netcdf3":
-            parser = import_module("virtualizarr.parsers").NetCDF3Parser()
+            parser = import_module("virtualizarr.parsers").NetCDF3Parser(skip_variables=skip)
         case "grib":
             parser = import_module("gribberish.virtualizarr").GribberishParser()
         case _:
@@ -75,14 +80,17 @@ def group_of(store: Any) -> Any:  # noqa: ANN401 - a ManifestStore and its Manif
     return store._group  # noqa: SLF001 - there is no other way to it
 
 
-def _nodes(group: Any, path: str, location: str) -> Iterator[ParsedNode]:  # noqa: ANN401
+def _nodes(group: Any, path: str, location: str, skip: Set[str]) -> Iterator[ParsedNode]:  # noqa: ANN401
     yield ParsedNode(path, group_document(group.metadata.attributes))
     for name, array in group.arrays.items():
+        if name in skip:
+            continue
         below = f"{path}/{name}".lstrip("/")
         document = array_document(f"{location}/{below}", array.metadata.to_dict())
         yield ParsedNode(below, document, chunk_table(array.manifest, {location: 0}))
     for name, member in group.groups.items():
-        yield from _nodes(member, f"{path}/{name}".lstrip("/"), location)
+        if name not in skip:
+            yield from _nodes(member, f"{path}/{name}".lstrip("/"), location, skip)
 
 
 def array_document(name: str, metadata: dict[str, Any]) -> bytes:
@@ -95,7 +103,7 @@ def array_document(name: str, metadata: dict[str, Any]) -> bytes:
     if isinstance(data_type, dict) and data_type.get("name") in _STRUCTURED:
         raise InvalidInputError(
             f"array {name} has a structured data type, which Zarr v3 has no standard for; leave"
-            " it out, or copy its fields to arrays of their own"
+            " it out with --skip, or copy its fields to arrays of their own"
         )
     return v3_document(name, metadata)
 

@@ -1,7 +1,7 @@
 """What a person names to be ingested, and what it turns out to be."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
@@ -31,11 +31,15 @@ _HDF5_STARTS: Final = (512, 1024, 2048)  # behind a user block the signature com
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source as it was asked for: ``location`` is its URL, ``group`` the part to take."""
+    """A source as it was asked for: ``location`` is its URL, ``group`` the part to take.
+
+    Arrays and groups whose name is in ``skip`` are left out, wherever in the source they are.
+    """
 
     location: str
     format: str = "auto"
     group: str | None = None
+    skip: frozenset[str] = frozenset()
     options: StorageOptions = DEFAULT_OPTIONS
 
     @property
@@ -49,6 +53,7 @@ def source_of(
     *,
     kind: str = "auto",
     group: str | None = None,
+    skip: Collection[str] = (),
     options: StorageOptions = DEFAULT_OPTIONS,
 ) -> Source:
     """Return the source that a path or URL names.
@@ -62,7 +67,8 @@ def source_of(
         raise InvalidInputError(f"there is no format {kind!r}; {hint}")
     if not text:
         raise InvalidInputError("an empty text names no source")
-    return Source(canonical_url(text), kind, (group or "").strip("/") or None, options)
+    part = (group or "").strip("/") or None
+    return Source(canonical_url(text), kind, part, frozenset(skip), options)
 
 
 def detect_format(access: ObjectAccess, location: str) -> str:

@@ -70,7 +70,7 @@ class _Stages:
         except Exception as exc:
             raise InvalidInputError(
                 f"array {self._name} has the codec {identifier!r}, which Zarr v3 can not express;"
-                " leave the array out, or write it anew with another codec"
+                " leave the array out with --skip, or write it anew with another codec"
             ) from exc
         if issubclass(kind, ArrayArrayCodec | ArrayBytesCodec) and self.is_bytes:
             raise InvalidInputError(

@@ -194,5 +194,7 @@ class _Kept:
 
     def _path(self, source: Source) -> Path:
         # Not the options, which may hold secrets, and say only how the source is reached.
-        told = f"{_FORMAT}\n{source.location}\n{source.format}\n{source.group}"
+        told = (
+            f"{_FORMAT}\n{source.location}\n{source.format}\n{source.group}\n{sorted(source.skip)}"
+        )
         return self._directory / f"{hashlib.sha256(told.encode()).hexdigest()}.npz"

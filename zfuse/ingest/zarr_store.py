@@ -1,5 +1,6 @@
 """Zarr stores, v2 and v3, from one listing of their files."""
 
+from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
@@ -16,8 +17,10 @@ from zfuse.storage.foreign_files import ForeignFiles, ObjectAccess, split_url
 _READS_AT_ONCE: Final = 16
 
 
-def parse_zarr(access: ObjectAccess, location: str) -> ParsedSource:
+def parse_zarr(access: ObjectAccess, location: str, skip: Set[str] = frozenset()) -> ParsedSource:
     """Return the hierarchy of the Zarr store, or of a part of it, at *location*.
+
+    Nodes of a name in *skip* are left out.
 
     Raises:
         InvalidInputError: it is no Zarr store, or not a whole one, or v3 can not express it.
@@ -32,7 +35,7 @@ def parse_zarr(access: ObjectAccess, location: str) -> ParsedSource:
     table = KeyTable(
         documents, names, np.arange(len(files)), nothing, files.sizes, Ragged.absent(len(files))
     )
-    nodes = hierarchy(table, location)
+    nodes = hierarchy(table, location, skip)
     if not nodes:
         raise InvalidInputError(f"{location} has no Zarr metadata, so it is no Zarr store")
     return ParsedSource(location, "zarr", nodes, files)

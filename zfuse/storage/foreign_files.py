@@ -379,7 +379,8 @@ def _translated(what: str) -> Iterator[None]:
 
 
 def _store_error(what: str, exc: Exception) -> StorageError:
-    text = " ".join(str(exc).split("Debug source")[0].split())
+    said = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+    text = " ".join(said.split("Debug source")[0].split())
     denied = type(exc).__name__ in {"PermissionDeniedError", "UnauthenticatedError"}
     if denied or "403 Forbidden" in text or "401 Unauthorized" in text:
         return AccessDeniedError(f"{what} may not be read; check the credentials given")
