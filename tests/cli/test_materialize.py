@@ -151,6 +151,8 @@ def test_a_killed_run_goes_on(command, home, tmp_path):
         assert time.monotonic() < deadline
     running.send_signal(signal.SIGKILL)
     assert running.wait() == -signal.SIGKILL
+    spared = command("gc", made.root, "--older-than", "0s", "--json").json
+    assert (spared["held_by"], spared["chunks_deleted"]) == ({"branch": "main", "base": None}, 0)
     told = command(*arguments).json
     assert told["objects_reused"] > 10
     assert told["objects_stored"] == count - told["objects_reused"]

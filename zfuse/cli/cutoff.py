@@ -10,7 +10,7 @@ import click
 
 from zfuse.cli import output
 from zfuse.cli.mounted_here import is_same_repository, settings_of_mounts
-from zfuse.cli.serving import state_directory
+from zfuse.cli.serving import copies_directory, state_directory
 from zfuse.cli.target import Target
 from zfuse.errors import InvalidInputError, JournalError, NotFoundError
 from zfuse.format.ids import SnapshotId
@@ -18,6 +18,7 @@ from zfuse.fs.kept_files import KeptFiles, find_sessions
 from zfuse.fs.writable import sessions_directory
 from zfuse.repo.ref import parse_time
 from zfuse.repo.repository import Repository
+from zfuse.repo.stored_pieces import began_at, state_name
 
 _CLOCKS_US: Final = 600_000_000
 """How far the clocks of this machine and of a store may be apart."""
@@ -57,28 +58,40 @@ def parse_cutoff(text: str, now: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class UnfinishedCopy:
+    """A run of ``zfuse materialize`` on a branch that did not commit yet."""
+
+    branch: str
+    began: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cutoff:
-    """The moment that counts, and the session that made it earlier than what was asked for."""
+    """The moment that counts, and what made it earlier than what was asked for."""
 
     at: int
-    held_by: KeptFiles | None = None
+    held_by: KeptFiles | UnfinishedCopy | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return it for JSON."""
         held = self.held_by
+        base = held.base if isinstance(held, KeptFiles) else None
         return {
             "older_than": output.utc(self.at),
-            "held_by": None if held is None else {"branch": held.branch, "base": held.base},
+            "held_by": None if held is None else {"branch": held.branch, "base": base},
         }
 
     def print(self) -> None:
         """Tell a person if it is not what was asked for."""
-        if self.held_by is not None:
-            branch = output.plain(self.held_by.branch)
-            print(
-                f"a session on the branch {branch} is not committed, so only what is older than"
-                f" {output.utc(self.at)} goes (zfuse recover)"
-            )
+        if self.held_by is None:
+            return
+        what, way = "a session", "zfuse recover"
+        if isinstance(self.held_by, UnfinishedCopy):
+            what, way = "a run of zfuse materialize", "run it again to finish it"
+        print(
+            f"{what} on the branch {output.plain(self.held_by.branch)} is not committed, so only"
+            f" what is older than {output.utc(self.at)} goes ({way})"
+        )
 
 
 def sessions_of(target: Target, repository: Repository) -> list[KeptFiles]:
@@ -98,16 +111,26 @@ def sessions_of(target: Target, repository: Repository) -> list[KeptFiles]:
     return list(found.values())
 
 
-def collection_cutoff(older_than: int, sessions: Iterable[KeptFiles]) -> Cutoff:
-    """Return *older_than*, or what is before the oldest of *sessions* began."""
-    oldest = min(sessions, key=_began, default=None)
+def unfinished_copies(repository: Repository) -> list[UnfinishedCopy]:
+    """Return the runs of ``zfuse materialize`` on this machine whose chunks nothing refers to."""
+    url, found = repository.storage.url, []
+    for branch in repository.branches:
+        began = began_at(copies_directory() / state_name(url, branch))
+        if began is not None:
+            found.append(UnfinishedCopy(branch, began))
+    return found
+
+
+def collection_cutoff(older_than: int, holders: Iterable[KeptFiles | UnfinishedCopy]) -> Cutoff:
+    """Return *older_than*, or what is before the oldest of *holders* began."""
+    oldest = min(holders, key=_began, default=None)
     if oldest is None or _began(oldest) - _CLOCKS_US >= older_than:
         return Cutoff(older_than)
     return Cutoff(_began(oldest) - _CLOCKS_US, oldest)
 
 
-def _began(session: KeptFiles) -> int:
-    return session.began or 0
+def _began(holder: KeptFiles | UnfinishedCopy) -> int:
+    return holder.began or 0
 
 
 async def expiration_cutoff(

@@ -14,6 +14,7 @@ from zfuse.cli.cutoff import (
     older_than_option,
     parse_cutoff,
     sessions_of,
+    unfinished_copies,
 )
 from zfuse.cli.mounted_here import shown_snapshots
 from zfuse.cli.options import storage_options
@@ -64,7 +65,7 @@ async def _collect(
 ) -> tuple[GcSummary, Cutoff]:
     async with opened(target) as repository:
         sessions = await trio.to_thread.run_sync(sessions_of, target, repository)
-        cutoff = collection_cutoff(older_than, sessions)
+        cutoff = collection_cutoff(older_than, [*sessions, *unfinished_copies(repository)])
         shown = await trio.to_thread.run_sync(lambda: set(shown_snapshots(repository.storage.url)))
         async with Progress.shown() as progress:
             summary = await collect_garbage(

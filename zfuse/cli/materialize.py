@@ -1,6 +1,5 @@
 """``zfuse materialize``."""
 
-import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import trio
 from zfuse.cli import output
 from zfuse.cli.findings import finding_json, finding_line
 from zfuse.cli.options import storage_options, virtual_option
-from zfuse.cli.serving import state_directory
+from zfuse.cli.serving import copies_directory
 from zfuse.cli.sessions import explained
 from zfuse.cli.target import Place, Target, find_target, locate
 from zfuse.cli.ticker import ticking
@@ -34,7 +33,7 @@ from zfuse.repo.copy_pieces import Limits, PieceCopier, Progress
 from zfuse.repo.materialize import LostSourcesError, materialize
 from zfuse.repo.ref import RefKind
 from zfuse.repo.session import Session
-from zfuse.repo.stored_pieces import StoredPieces
+from zfuse.repo.stored_pieces import StoredPieces, state_name
 
 _ASK_S: Final = 10.0
 _SHOWN: Final = 20
@@ -134,7 +133,9 @@ async def _run(work: _Work, mount: MountPoint | None) -> dict[str, Any]:
         if mount is not None:
             _refuse_changes(mount, branch)
         session = await Session.open(repository, branch)
-        with StoredPieces(_state_file(repository.storage.url, branch)) as stored:
+        with StoredPieces(
+            copies_directory() / state_name(repository.storage.url, branch)
+        ) as stored:
             limits = Limits(jobs=work.jobs)
             copier = PieceCopier(repository, parts.virtual, stored, limits)
             paths = [place.path for place in places]
@@ -191,11 +192,6 @@ def _refuse_changes(mount: MountPoint, branch: str) -> None:
             f"{mount.path} has changes of branch {branch} that are not committed;"
             " zfuse sync or zfuse discard them first"
         )
-
-
-def _state_file(url: str, branch: str) -> Path:
-    name = hashlib.sha256(f"{url}\0{branch}".encode(errors="surrogateescape")).hexdigest()[:32]
-    return state_directory() / "materialize" / name
 
 
 def _so_far(progress: Progress) -> str:

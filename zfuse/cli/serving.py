@@ -117,3 +117,8 @@ def state_directory() -> Path:
         return Path(given)
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(home, "zfuse")
+
+
+def copies_directory() -> Path:
+    """Return where runs of ``zfuse materialize`` note what they have stored."""
+    return state_directory() / "materialize"

@@ -2,7 +2,8 @@
 
     offset  size  field
          0     8  magic
-         8  28 n  one record for each chunk object: 16 bytes of hash, 12 bytes of chunk id
+         8     8  when the run began, in microseconds since 1970, little endian
+        16  28 n  one record for each chunk object: 16 bytes of hash, 12 bytes of chunk id
 
 The hash is that of the piece of a foreign file: location, offset, length and checksum. A
 record is written when its object is stored; a torn one at the end is left out.
@@ -10,6 +11,8 @@ record is written when its object is stored; a torn one at the end is left out.
 
 import fcntl
 import os
+import struct
+import time
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +25,8 @@ from zfuse.errors import BusyError, InvalidInputError
 from zfuse.format.ids import ChunkId
 from zfuse.repo.fsck_listing import ChunkFiles
 
-_MAGIC: Final = b"zfstored"
+_MAGIC: Final = b"zfstore2"
+_HEADER: Final = struct.Struct("<8sQ")
 KEY_SIZE: Final = 16
 _RECORD: Final = np.dtype([("key", f"S{KEY_SIZE}"), ("id", "u1", (ChunkId.SIZE,))])
 
@@ -34,6 +38,24 @@ def piece_key(location: bytes, offset: int, length: int, etag: bytes, modified: 
     text = b"%d %d %d %s\0%s" % (offset, length, modified, etag, location)
     key = blake2b(text, digest_size=KEY_SIZE).digest()
     return key[:-1] + bytes([key[-1] or 1])  # numpy takes zeros at the end for padding
+
+
+def state_name(url: str, branch: str) -> str:
+    """Return the name of the file for a run on *branch* of the repository at *url*."""
+    return blake2b(f"{url}\0{branch}".encode(errors="surrogateescape"), digest_size=16).hexdigest()
+
+
+def began_at(path: Path) -> int | None:
+    """Return when the unfinished run of the file *path* began, None if there is none.
+
+    In microseconds since 1970. No chunk that the run refers to was stored before.
+    """
+    try:
+        with path.open("rb") as file:
+            magic, began = _HEADER.unpack(file.read(_HEADER.size))
+    except (OSError, struct.error):
+        return None
+    return int(began) if magic == _MAGIC else None
 
 
 class StoredPieces:
@@ -84,13 +106,13 @@ class StoredPieces:
     def _load(self) -> None:
         size = os.fstat(self._file).st_size
         data = os.pread(self._file, size, 0)
-        whole = (len(data) - len(_MAGIC)) // _RECORD.itemsize
-        if data[: len(_MAGIC)] != _MAGIC:
+        whole = (len(data) - _HEADER.size) // _RECORD.itemsize
+        if whole < 0 or not data.startswith(_MAGIC):
             os.ftruncate(self._file, 0)
-            os.write(self._file, _MAGIC)
+            os.write(self._file, _HEADER.pack(_MAGIC, time.time_ns() // 1000))
             return
-        os.ftruncate(self._file, len(_MAGIC) + whole * _RECORD.itemsize)
-        records = np.frombuffer(data, _RECORD, whole, len(_MAGIC))
+        os.ftruncate(self._file, _HEADER.size + whole * _RECORD.itemsize)
+        records = np.frombuffer(data, _RECORD, whole, _HEADER.size)
         self._records = records[np.argsort(records["key"], kind="stable")]
 
     def find(
