@@ -240,7 +240,7 @@ def config_saved(w):
         found.inline_chunk_threshold_bytes,
         str(found.manifest.splitting.to_dict()).replace("icechunk.config.", ""),
         w.ic.Repository.fetch_config(w.storage).inline_chunk_threshold_bytes,
-        next(type(u.kind).__name__.lstrip("_") for u in repo.ops_log()),
+        next(type(u.kind).__name__ for u in repo.ops_log()),
     )
 
 

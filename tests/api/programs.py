@@ -172,7 +172,7 @@ written = [s.written_at for s in repo.ancestry(branch="main")]
 print(written == sorted(written, reverse=True), written[0].tzinfo is not None)
 diff = repo.diff(from_snapshot_id=list(repo.ancestry(branch="main"))[-1].id, to_branch="main")
 print(diff.new_arrays, {k: sorted(v) for k, v in diff.updated_chunks.items()}, diff.is_empty())
-print([type(update.kind).__name__.lstrip("_") for update in repo.ops_log()])
+print([type(update.kind).__name__ for update in repo.ops_log()])
 """
 
 CONFLICTS = """

@@ -8,6 +8,7 @@ from zfuse.api.boundary import twins
 from zfuse.api.error_kind import ErrorKind
 from zfuse.api.exceptions import InvalidInputError
 from zfuse.api.opened import Opening, info_of
+from zfuse.api.values import properties
 from zfuse.format.repo_info import Availability, RepoInfo
 from zfuse.format.repo_update import FeatureFlag as EngineFlag
 from zfuse.format.repo_update import allows
@@ -27,13 +28,13 @@ class Administration:
         """Replace the metadata of the repository; values are of the types that JSON has."""
         engine = await self._opening.fresh()
         info_of(engine)
-        await settings.set_metadata(engine, dict(metadata))
+        await settings.set_metadata(engine, properties(metadata))
 
     async def _update_metadata(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Set some keys of the metadata of the repository, and return all of it."""
         engine = await self._opening.fresh()
         info_of(engine)
-        return dict(await settings.update_metadata(engine, dict(metadata)))
+        return dict(await settings.update_metadata(engine, properties(metadata)))
 
     async def _get_status(self) -> RepoStatus:
         """Return whether the repository takes changes."""

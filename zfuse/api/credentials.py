@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import ClassVar, Final
 
 from zfuse.api.cloud_credentials import AzureCredentials, GcsCredentials
+from zfuse.api.nested import nest
 
 
 @dataclass(slots=True)
@@ -64,10 +65,13 @@ class _S3Refreshable(S3Credentials):
     current: S3StaticCredentials | None = None
 
 
-S3Credentials.FromEnv = _S3FromEnv
-S3Credentials.Anonymous = _S3Anonymous
-S3Credentials.Static = _S3Static
-S3Credentials.Refreshable = _S3Refreshable
+nest(
+    S3Credentials,
+    FromEnv=_S3FromEnv,
+    Anonymous=_S3Anonymous,
+    Static=_S3Static,
+    Refreshable=_S3Refreshable,
+)
 
 
 AnyS3Credential = _S3Static | _S3Anonymous | _S3FromEnv | _S3Refreshable
@@ -114,11 +118,14 @@ class _ForHttp(Credentials):
     """Says that a web server may be asked."""
 
 
-Credentials.S3 = _ForS3
-Credentials.Gcs = _ForGcs
-Credentials.Azure = _ForAzure
-Credentials.LocalFileSystemAccess = _ForFiles
-Credentials.HttpAccess = _ForHttp
+nest(
+    Credentials,
+    S3=_ForS3,
+    Gcs=_ForGcs,
+    Azure=_ForAzure,
+    LocalFileSystemAccess=_ForFiles,
+    HttpAccess=_ForHttp,
+)
 
 AnyCredential = _ForS3 | _ForGcs | _ForAzure | _ForFiles | _ForHttp
 

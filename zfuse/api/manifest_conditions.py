@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from zfuse.api.nested import nest
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Condition:
@@ -184,6 +186,4 @@ class _AnyDimension(ManifestSplitDimCondition):
     """Every dimension."""
 
 
-ManifestSplitDimCondition.Axis = _Axis
-ManifestSplitDimCondition.DimensionName = _DimensionName
-ManifestSplitDimCondition.Any = _AnyDimension
+nest(ManifestSplitDimCondition, Axis=_Axis, DimensionName=_DimensionName, Any=_AnyDimension)

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
+from zfuse.api.nested import nest
 from zfuse.errors import InvalidInputError
 from zfuse.format.config import StoreConfig
 
@@ -64,6 +65,15 @@ class S3Options:
 class ObjectStoreConfig:
     """A kind of store, with how to reach it: one of the classes below."""
 
+    InMemory: ClassVar[type["_InMemory"]]
+    LocalFileSystem: ClassVar[type["_LocalFileSystem"]]
+    S3Compatible: ClassVar[type["_S3Compatible"]]
+    S3: ClassVar[type["_S3"]]
+    Tigris: ClassVar[type["_Tigris"]]
+    Gcs: ClassVar[type["_Gcs"]]
+    Azure: ClassVar[type["_Azure"]]
+    Http: ClassVar[type["_Http"]]
+
     def store_config(self) -> StoreConfig:
         """Return this as a repository's config stores it."""
         raise NotImplementedError
@@ -72,13 +82,13 @@ class ObjectStoreConfig:
     def of(store: StoreConfig) -> "AnyObjectStoreConfig":
         """Return the store that a repository's config tells of."""
         if store.kind == "local_file_system":
-            return LocalFileSystem(str(store.options["path"]))
+            return _LocalFileSystem(str(store.options["path"]))
         if store.kind in _SPEAKING_S3:
             return _SPEAKING_S3[store.kind](S3Options.from_values(store.options))
         return _WITH_OPTIONS[store.kind](store.options)
 
 
-class InMemory(ObjectStoreConfig):
+class _InMemory(ObjectStoreConfig):
     """The memory of this process, which no other one can read."""
 
     def store_config(self) -> StoreConfig:
@@ -89,12 +99,12 @@ class InMemory(ObjectStoreConfig):
         return "ObjectStoreConfig.InMemory()"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, InMemory)
+        return isinstance(other, _InMemory)
 
     __hash__ = None  # type: ignore[assignment]  # as those of the other kinds
 
 
-class LocalFileSystem(ObjectStoreConfig):
+class _LocalFileSystem(ObjectStoreConfig):
     """Files of this machine; *path* is a directory."""
 
     def __init__(self, path: str) -> None:
@@ -108,13 +118,13 @@ class LocalFileSystem(ObjectStoreConfig):
         return f"ObjectStoreConfig.LocalFileSystem({self.path!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, LocalFileSystem) and self.path == other.path
+        return isinstance(other, _LocalFileSystem) and self.path == other.path
 
     __hash__ = None  # type: ignore[assignment]  # it can change
 
 
-class S3Compatible(ObjectStoreConfig):
-    """A store that speaks S3 and is not Amazon's."""
+class _S3Compatible(ObjectStoreConfig):
+    """A store that speaks _S3 and is not Amazon's."""
 
     kind = "s3_compatible"
 
@@ -134,19 +144,19 @@ class S3Compatible(ObjectStoreConfig):
     __hash__ = None  # type: ignore[assignment]  # it can change
 
 
-class S3(S3Compatible):
-    """Amazon S3."""
+class _S3(_S3Compatible):
+    """Amazon _S3."""
 
     kind = "s3"
 
 
-class Tigris(S3Compatible):
+class _Tigris(_S3Compatible):
     """Tigris."""
 
     kind = "tigris"
 
 
-class Gcs(ObjectStoreConfig):
+class _Gcs(ObjectStoreConfig):
     """Google Cloud Storage."""
 
     kind = "gcs"
@@ -167,13 +177,13 @@ class Gcs(ObjectStoreConfig):
     __hash__ = None  # type: ignore[assignment]  # it can change
 
 
-class Azure(Gcs):
+class _Azure(_Gcs):
     """Azure Blob Storage."""
 
     kind = "azure"
 
 
-class Http(Gcs):
+class _Http(_Gcs):
     """Files behind a web server; *headers* are sent with every request."""
 
     kind = "http"
@@ -185,15 +195,26 @@ class Http(Gcs):
         self.headers = None if headers is None else dict(headers)
 
 
-for _class in (InMemory, LocalFileSystem, S3Compatible, S3, Tigris, Gcs, Azure, Http):
-    setattr(ObjectStoreConfig, _class.__name__, _class)
+nest(
+    ObjectStoreConfig,
+    InMemory=_InMemory,
+    LocalFileSystem=_LocalFileSystem,
+    S3Compatible=_S3Compatible,
+    S3=_S3,
+    Tigris=_Tigris,
+    Gcs=_Gcs,
+    Azure=_Azure,
+    Http=_Http,
+)
 
-_SPEAKING_S3: Final[Mapping[str, type[S3Compatible]]] = {
-    each.kind: each for each in (S3, S3Compatible, Tigris)
+_SPEAKING_S3: Final[Mapping[str, type[_S3Compatible]]] = {
+    each.kind: each for each in (_S3, _S3Compatible, _Tigris)
 }
-_WITH_OPTIONS: Final[Mapping[str, type[Gcs]]] = {each.kind: each for each in (Gcs, Azure, Http)}
+_WITH_OPTIONS: Final[Mapping[str, type[_Gcs]]] = {each.kind: each for each in (_Gcs, _Azure, _Http)}
 
-AnyObjectStoreConfig = InMemory | LocalFileSystem | S3 | S3Compatible | Gcs | Azure | Tigris | Http
+AnyObjectStoreConfig = (
+    _InMemory | _LocalFileSystem | _S3 | _S3Compatible | _Gcs | _Azure | _Tigris | _Http
+)
 
 
 def s3_store(  # noqa: PLR0913, PLR0917 - the official signature
@@ -206,8 +227,8 @@ def s3_store(  # noqa: PLR0913, PLR0917 - the official signature
     network_stream_timeout_seconds: int = 60,
     requester_pays: bool = False,  # noqa: FBT001, FBT002
     checksum_algorithm: ChecksumAlgorithm | None = None,
-) -> S3Compatible | S3:
-    """Return how a store of virtual chunks that speaks S3 is reached."""
+) -> _S3Compatible | _S3:
+    """Return how a store of virtual chunks that speaks _S3 is reached."""
     options = S3Options(
         region=region,
         endpoint_url=endpoint_url,
@@ -218,26 +239,26 @@ def s3_store(  # noqa: PLR0913, PLR0917 - the official signature
         requester_pays=requester_pays,
         checksum_algorithm=checksum_algorithm,
     )
-    return S3Compatible(options) if s3_compatible else S3(options)
+    return _S3Compatible(options) if s3_compatible else _S3(options)
 
 
 def http_store(
     opts: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
-) -> Http:
+) -> _Http:
     """Return how virtual chunks behind a web server are reached."""
-    return Http(opts, headers)
+    return _Http(opts, headers)
 
 
-def local_filesystem_store(path: str) -> LocalFileSystem:
+def local_filesystem_store(path: str) -> _LocalFileSystem:
     """Return how virtual chunks below a directory are reached."""
-    return LocalFileSystem(path)
+    return _LocalFileSystem(path)
 
 
-def gcs_store(opts: Mapping[str, str] | None = None) -> Gcs:
+def gcs_store(opts: Mapping[str, str] | None = None) -> _Gcs:
     """Return how virtual chunks in Google Cloud Storage are reached, which zfuse can not yet."""
-    return Gcs(opts)
+    return _Gcs(opts)
 
 
-def azure_store(*, account: str, config: Mapping[str, str] | None = None) -> Azure:
-    """Return how virtual chunks in Azure are reached, which zfuse can not yet."""
-    return Azure({"account": account, **(config or {})})
+def azure_store(*, account: str, config: Mapping[str, str] | None = None) -> _Azure:
+    """Return how virtual chunks in _Azure are reached, which zfuse can not yet."""
+    return _Azure({"account": account, **(config or {})})

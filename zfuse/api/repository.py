@@ -23,7 +23,7 @@ from zfuse.api.refs import Refs, branch_tip, resolve
 from zfuse.api.session import Session
 from zfuse.api.storage import Storage
 from zfuse.api.store import IcechunkStore
-from zfuse.api.values import SessionMode, SpecVersion
+from zfuse.api.values import SessionMode, SpecVersion, properties
 from zfuse.errors import AlreadyExistsError, RepositoryNotFoundError
 from zfuse.repo.create import create_repository
 from zfuse.repo.repository import fetch_state
@@ -206,7 +206,7 @@ class Repository(Refs, History, Administration, Maintenance, Inspection):
 
     def set_default_commit_metadata(self, metadata: Mapping[str, Any]) -> None:
         """Give *metadata* to every commit of the sessions that are opened from now on."""
-        self._commit_metadata = dict(metadata)
+        self._commit_metadata = properties(metadata)
 
     def default_commit_metadata(self) -> dict[str, Any]:
         """Return what ``set_default_commit_metadata`` was given."""

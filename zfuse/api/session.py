@@ -20,7 +20,7 @@ from zfuse.api.nodes import Nodes
 from zfuse.api.opened import Opening, info_of
 from zfuse.api.status import diff_of_changes
 from zfuse.api.store import IcechunkStore
-from zfuse.api.values import Diff, SessionMode
+from zfuse.api.values import Diff, SessionMode, properties
 from zfuse.errors import ConflictError as MovedError
 from zfuse.errors import MergeError, NotAllowedError
 from zfuse.format.ids import SnapshotId
@@ -210,12 +210,12 @@ class Session(Nodes):
             SessionStateError: there is nothing to commit, or this is no session of a branch.
         """
         session = await self._changing()
-        properties = {**self._metadata, **(metadata or {})}
+        told = self._metadata | properties(metadata or {})
         for tries_left in range(rebase_tries if rebase_with else 0, -1, -1):
             try:
                 made = await session.commit(
                     message,
-                    metadata=properties,
+                    metadata=told,
                     policy=None,
                     allow_empty=allow_empty or self._gave_way,
                 )
@@ -243,11 +243,11 @@ class Session(Nodes):
                 "there is nothing to commit; pass allow_empty=True to commit anyway",
                 ErrorKind.NO_CHANGES_TO_COMMIT,
             )
-        properties = {**self._metadata, **(metadata or {})}
+        told = self._metadata | properties(metadata or {})
         no_commit = ErrorKind.NO_AMEND_FOR_INITIAL_COMMIT
         try:
             with refusing(NotAllowedError, SessionStateError, no_commit):
-                made = await session.amend(message, metadata=properties)
+                made = await session.amend(message, metadata=told)
         except MovedError as exc:
             raise _moved_error(session) from exc
         return await self._settled(made)
@@ -255,8 +255,8 @@ class Session(Nodes):
     async def _flush(self, message: str, *, metadata: dict[str, Any] | None = None) -> str:
         """Make all changes a snapshot that no branch has, and return its id."""
         session = await self._changing()
-        properties = {**self._metadata, **(metadata or {})}
-        return await self._settled(await session.flush(message, metadata=properties))
+        told = self._metadata | properties(metadata or {})
+        return await self._settled(await session.flush(message, metadata=told))
 
     async def _settled(self, made: SnapshotId | None) -> str:
         """Read from now on the snapshot that was made.

@@ -1,12 +1,13 @@
 """The ops log, under the official library's names."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from zfuse.api.administration_values import RepoStatus
 from zfuse.api.listing import described
+from zfuse.api.nested import nest
 from zfuse.api.values import moment
 from zfuse.format.repo_info import RepoStatus as EngineStatus
 from zfuse.format.repo_info import Update as EngineUpdate
@@ -36,7 +37,7 @@ class UpdateType:
 
     def __repr__(self) -> str:
         told = ", ".join(f"{f.name}={_quoted(getattr(self, f.name))}" for f in fields(self))  # type: ignore[arg-type]
-        return f"UpdateType.{type(self).__name__.lstrip('_')}({told})"
+        return f"UpdateType.{type(self).__name__}({told})"
 
 
 def _quoted(value: object) -> str:
@@ -139,7 +140,7 @@ class _Unknown(UpdateType):
     update_type: int
 
 
-_CLASSES: Final[Mapping[UpdateKind, Callable[..., UpdateType]]] = {
+_CLASSES: Final[Mapping[UpdateKind, type[UpdateType]]] = {
     UpdateKind.BRANCH_CREATED: _BranchCreated,
     UpdateKind.BRANCH_DELETED: _BranchDeleted,
     UpdateKind.BRANCH_RESET: _BranchReset,
@@ -158,8 +159,7 @@ _CLASSES: Final[Mapping[UpdateKind, Callable[..., UpdateType]]] = {
     UpdateKind.TAG_DELETED: _TagDeleted,
     UpdateKind.UNKNOWN: _Unknown,
 }
-for _made in _CLASSES.values():
-    setattr(UpdateType, _made.__name__.lstrip("_"), _made)
+nest(UpdateType, **{each.__name__.lstrip("_"): each for each in _CLASSES.values()})
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -1,6 +1,6 @@
 """What a repository tells of itself, under the official library's names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, IntEnum
@@ -18,9 +18,27 @@ def moment(microseconds: int) -> datetime:
 
 
 def microseconds(time: datetime) -> int:
-    """Return *time* in microseconds since 1970; without a zone it is this machine's."""
+    """Return *time* in microseconds since 1970; without a zone it is this machine's.
+
+    Raises:
+        TypeError: it is no time.
+    """
+    if not isinstance(time, datetime):
+        raise TypeError(f"a datetime is needed, not {time!r}")
     whole = time.astimezone(UTC)
     return int(whole.replace(microsecond=0).timestamp()) * 1_000_000 + whole.microsecond
+
+
+def properties(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *metadata* as a dict of its own.
+
+    Raises:
+        TypeError: its keys are no texts.
+    """
+    for key in metadata:
+        if not isinstance(key, str):
+            raise TypeError(f"keys of metadata are texts, not {key!r}")
+    return dict(metadata)
 
 
 class SpecVersion(IntEnum):
