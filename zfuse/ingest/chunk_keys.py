@@ -98,7 +98,7 @@ def owners(keys: Ragged, directories: Sequence[bytes]) -> I64:
     order = sorted(range(len(directories)), key=directories.__getitem__)
     names = [directories[n] for n in order]
     width = max(*map(len, names), 1)
-    above = np.array([_above(names, n) for n in range(len(names))], np.int64)
+    above = np.array(_above(names), np.int64)
     lengths = np.array([len(name) for name in names], np.int64)
     sought = np.array(names, f"S{width}")
     original = np.array(order, np.int64)
@@ -115,12 +115,16 @@ def owners(keys: Ragged, directories: Sequence[bytes]) -> I64:
     return places
 
 
-def _above(names: Sequence[bytes], number: int) -> int:
-    """Return the position of the next shorter directory that *number* lies in, -1 for none."""
-    for candidate in range(number - 1, -1, -1):
-        if names[number].startswith(names[candidate]):
-            return candidate
-    return -1
+def _above(names: Sequence[bytes]) -> list[int]:
+    """Return for each of sorted *names* the longest that it begins with, -1 for none."""
+    found: list[int] = []
+    around: list[int] = []  # the names that the last one lies in, and itself
+    for number, name in enumerate(names):
+        while around and not name.startswith(names[around[-1]]):
+            around.pop()
+        found.append(around[-1] if around else -1)
+        around.append(number)
+    return found
 
 
 def _heads(texts: Ragged, width: int) -> npt.NDArray[np.bytes_]:
