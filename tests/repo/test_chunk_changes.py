@@ -1,3 +1,4 @@
+import pickle
 import tracemalloc
 
 import numpy as np
@@ -34,7 +35,10 @@ STEPS = st.one_of(
     st.tuples(st.just("set_many"), st.lists(st.tuples(COORDS, REFS), max_size=6)),
     st.tuples(st.just("delete_many"), st.lists(COORDS, max_size=6)),
     st.tuples(st.just("discard"), st.lists(COORDS, max_size=4)),
-    st.tuples(st.just("then"), st.dictionaries(COORDS, st.one_of(st.none(), REFS), max_size=6)),
+    st.tuples(
+        st.just("then"),
+        st.lists(st.dictionaries(COORDS, st.one_of(st.none(), REFS), max_size=6), max_size=4),
+    ),
     st.tuples(st.just("copy")),
 )
 
@@ -54,14 +58,25 @@ def take(step, changes, model):
             changes.discard(np.array(coords, np.uint32).reshape(len(coords), 2))
             for each in coords:
                 model.pop(each, None)
-        case ("then", later):
-            changes.then(made_of(later))
-            model.update(later)
+        case ("then", several):
+            changes.then_all([made_of(later) for later in several])
+            model.update({coords: ref for later in several for coords, ref in later.items()})
         case ("copy",):
             frozen = changes.copy()
             changes.set((9, 9), None)
             assert frozen.find((9, 9)) is model.get((9, 9), UNTOUCHED)
             model[9, 9] = None
+
+
+@given(*[st.dictionaries(COORDS, st.one_of(st.none(), REFS), max_size=6)] * 2)
+def test_changes_travel(entries, others):
+    changes = made_of(entries)
+    twin = pickle.loads(pickle.dumps(changes))
+    assert twin.same_as(changes)
+    assert all(twin.find(coords) == ref for coords, ref in entries.items())
+    assert twin.same_as(made_of(others)) == (entries == others)
+    twin.set((9, 9), None)
+    assert not twin.same_as(changes)
 
 
 def made_of(entries):

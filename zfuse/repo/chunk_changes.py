@@ -5,6 +5,7 @@ kept as they came; beyond a limit they settle in columns, where a chunk takes so
 instead of the 400 that Python's objects take.
 """
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Final, Literal
 
@@ -15,7 +16,7 @@ from zfuse.errors import CorruptionError
 from zfuse.format.chunk_ref import ChunkRef, InlineRef, NativeRef, VirtualRef
 from zfuse.format.ids import ChunkId
 from zfuse.format.index_keys import IndexKeys
-from zfuse.format.ref_columns import RefColumns, RefKind, merge, plain
+from zfuse.format.ref_columns import RefColumns, RefKind, join, merge, plain
 
 U32 = npt.NDArray[np.uint32]
 Coords = tuple[int, ...]
@@ -135,9 +136,14 @@ class ChunkChanges:
 
     def then(self, later: "ChunkChanges") -> None:
         """Add the changes of *later*, which came after these."""
+        self.then_all([later])
+
+    def then_all(self, later: Sequence["ChunkChanges"]) -> None:
+        """Add the changes of all of *later*, which came after these, one after the other."""
         self._settle()
-        for table in later.tables():
-            self._add(table.refs, table.deleted)
+        tables = [table for changes in later for table in changes.tables()]
+        for rank in sorted({table.rank for table in tables}):
+            self._add(*_last([table for table in tables if table.rank == rank]))
 
     def discard(self, coords: U32) -> None:
         """Forget the changes of the chunks at *coords* (n, rank)."""
@@ -189,6 +195,23 @@ class ChunkChanges:
                 self._settled[refs.rank] = ChunkTable(refs, _sorted(deleted))
         else:
             self._settled[refs.rank] = older.then(refs, deleted)
+
+
+def _last(tables: Sequence[ChunkTable]) -> tuple[RefColumns, U32]:
+    """Return references and deletions of all *tables*, of one rank: for each index the last."""
+    if len(tables) == 1:
+        return tables[0].refs, tables[0].deleted
+    refs = join([table.refs for table in tables])
+    coords = np.concatenate([part for t in tables for part in (t.refs.coords, t.deleted)])
+    # Which row of the references each of the coordinates belongs to, -1 for deletions.
+    is_ref = np.repeat(
+        np.tile([True, False], len(tables)),
+        [n for t in tables for n in (len(t.refs), len(t.deleted))],
+    )
+    rows = np.where(is_ref, np.cumsum(is_ref) - 1, -1)
+    # sort() keeps the first of equal ones, so it gets them from the end.
+    kept = len(coords) - 1 - IndexKeys(coords[::-1]).sort()
+    return refs.take(rows[kept][is_ref[kept]]), coords[kept][~is_ref[kept]]
 
 
 def _sorted(coords: U32) -> U32:

@@ -60,13 +60,28 @@ def merge(session: SessionState, forks: Iterable[ForkedState]) -> ChangeSet:
     """
     merged = ChangeSet()
     merged.then(session.changes)
+    waiting: dict[NodeId, list[ChunkChanges]] = {}  # a thousand forks go in at once
     for forked in forks:
+        if forked.fork.changes.deleted:
+            _take_in(merged, waiting)
         nodes = {node.id: node for node in merged.apply(session.nodes)}
         faults = list(_Meeting(forked, nodes, (session.before, merged)).faults())
         if faults:
             raise MergeError("the forks can not be merged: " + "; ".join(faults))
-        merged.then(_missing(forked.fork.changes, nodes))
+        missing = _missing(forked.fork.changes, nodes)
+        for node_id, chunks in missing.chunks.items():
+            waiting.setdefault(node_id, []).append(chunks)
+        missing.chunks = {}
+        merged.then(missing)
+    _take_in(merged, waiting)
     return merged
+
+
+def _take_in(merged: ChangeSet, waiting: dict[NodeId, list[ChunkChanges]]) -> None:
+    """Add changes of chunks, and forget that they wait."""
+    for node_id, changes in waiting.items():
+        merged.chunks_of(node_id).then_all(changes)
+    waiting.clear()
 
 
 def _missing(changes: ChangeSet, nodes: Mapping[NodeId, Node]) -> ChangeSet:
