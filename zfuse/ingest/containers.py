@@ -108,12 +108,12 @@ def _container(prefix: str, options: StorageOptions) -> VirtualChunkContainer:
             )
         return VirtualChunkContainer(prefix, StoreConfig("local_file_system", {"path": path}))
     if scheme == "s3":
-        return VirtualChunkContainer(prefix, _s3(options))
+        return VirtualChunkContainer(prefix, _s3(rest.partition("/")[0], options))
     return VirtualChunkContainer(prefix, StoreConfig("http"))
 
 
-def _s3(options: StorageOptions) -> StoreConfig:
-    region, endpoint = s3_place(options)
+def _s3(bucket: str, options: StorageOptions) -> StoreConfig:
+    region, endpoint = s3_place(bucket, options)
     told: dict[str, Any] = {
         "region": region,
         "endpoint_url": endpoint,

@@ -353,8 +353,8 @@ def _obstore(root: str, options: StorageOptions) -> Any:  # noqa: ANN401 - obsto
     if root == "file:///":
         return stores.LocalStore()
     if root.startswith("s3:"):
-        settings = s3_settings(options)
         bucket = root.removeprefix("s3://").rstrip("/")
+        settings = s3_settings(bucket, options)
         return stores.S3Store(bucket, **settings, client_options=client, retry_config=retries)
     return stores.HTTPStore.from_url(root, client_options=client, retry_config=retries)
 

@@ -1,32 +1,39 @@
 """What obstore is told of S3, so that it goes where zfuse and botocore would go."""
 
-from typing import Any
+import functools
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+import botocore
+import botocore.config
 import botocore.exceptions
 import botocore.session
 
 from zfuse.errors import AccessDeniedError, InvalidInputError
 from zfuse.storage.options import StorageOptions
 
-
-def s3_place(options: StorageOptions) -> tuple[str, str | None]:
-    """Return region and endpoint for *options*; no endpoint is that of AWS."""
-    return _place(_session(options), options)
+_USUAL_REGION: Final = "us-east-1"
+_PATIENCE_S: Final = 5
 
 
-def s3_settings(options: StorageOptions) -> dict[str, Any]:
-    """Return the keyword arguments of obstore's S3Store for *options*.
+def s3_place(bucket: str, options: StorageOptions) -> tuple[str, str | None]:
+    """Return region and endpoint of *bucket*; no endpoint is that of AWS."""
+    return _place(_session(options), bucket, options)
+
+
+def s3_settings(bucket: str, options: StorageOptions) -> dict[str, Any]:
+    """Return the keyword arguments of obstore's S3Store for *bucket*.
 
     Raises:
         AccessDeniedError: there are no credentials.
         InvalidInputError: there is no such profile.
     """
     session = _session(options)
-    region, endpoint = _place(session, options)
+    region, endpoint = _place(session, bucket, options)
+    by_path = endpoint is not None or options.force_path_style or "." in bucket
     settings: dict[str, Any] = {
         "region": region,
-        "virtual_hosted_style_request": endpoint is None and not options.force_path_style,
+        "virtual_hosted_style_request": not by_path,
         "endpoint": endpoint,
     }
     if options.requester_pays:
@@ -51,13 +58,44 @@ def _session(options: StorageOptions) -> Any:  # noqa: ANN401 - botocore has no 
     return session
 
 
-def _place(session: Any, options: StorageOptions) -> tuple[str, str | None]:  # noqa: ANN401
-    region = options.region or session.get_config_variable("region") or "us-east-1"
-    return region, options.endpoint_url or _configured_endpoint(session)
+def _place(session: Any, bucket: str, options: StorageOptions) -> tuple[str, str | None]:  # noqa: ANN401
+    endpoint = options.endpoint_url or _configured_endpoint(session)
+    region = options.region
+    if region is None and endpoint is None:
+        region = bucket_region(session, bucket)
+    return region or session.get_config_variable("region") or _USUAL_REGION, endpoint
+
+
+@functools.lru_cache(maxsize=1000)
+def bucket_region(session: Any, bucket: str, endpoint: str | None = None) -> str | None:  # noqa: ANN401
+    """Return the region that AWS says *bucket* is in, None if it does not say.
+
+    It tells everybody, in every answer; obstore goes nowhere else by itself.
+    """
+    config = botocore.config.Config(
+        signature_version=botocore.UNSIGNED,
+        connect_timeout=_PATIENCE_S,
+        read_timeout=_PATIENCE_S,
+        retries={"total_max_attempts": 1},
+    )
+    client = session.create_client(
+        "s3", region_name=_USUAL_REGION, endpoint_url=endpoint, config=config
+    )
+    try:
+        answer = client.head_bucket(Bucket=bucket)
+    except botocore.exceptions.ClientError as exc:
+        answer = exc.response
+    except botocore.exceptions.BotoCoreError:
+        return None
+    finally:
+        client.close()
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    found: str | None = headers.get("x-amz-bucket-region")
+    return found
 
 
 def _configured_endpoint(session: Any) -> str | None:  # noqa: ANN401 - botocore has no types
-    client = session.create_client("s3", region_name="us-east-1")
+    client = session.create_client("s3", region_name=_USUAL_REGION)
     try:
         url = str(client.meta.endpoint_url)
     finally:
