@@ -109,6 +109,12 @@ async def test_a_netcdf3_file_that_is_cut_off(archive, refused, kept):
     await refused(InvalidInputError, "half-written|is truncated", path)
 
 
+async def test_a_name_that_is_not_utf8(archive, refused):
+    zarr.create_array(archive.data / "a", data=GRID)
+    (archive.data / "a" / os.fsdecode(b"\xff")).write_bytes(b"x")
+    await refused(InvalidInputError, "is not UTF-8", archive.data / "a")
+
+
 async def test_structured_arrays(archive, refused):
     group = zarr.open_group(archive.data / "old.zarr", mode="w", zarr_format=2)
     group.create_array("ok", data=GRID)

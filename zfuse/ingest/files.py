@@ -22,6 +22,7 @@ from zfuse.storage.foreign_files import (
 I64 = npt.NDArray[np.int64]
 
 _HEADS_AT_ONCE: Final = 32
+_ASCII_END: Final = 128
 
 
 def directory_table(access: ObjectAccess, location: str) -> tuple[Ragged, FileTable]:
@@ -33,11 +34,16 @@ def directory_table(access: ObjectAccess, location: str) -> tuple[Ragged, FileTa
     root, key = split_url(location)
     found = access.files(root).list(f"{key}/" if key else "")
     names = Ragged(*found.names)
-    if not names.is_utf8().all():
-        row = int(np.flatnonzero(~names.is_utf8())[0])
-        name = (names[row] or b"").decode(errors="backslashreplace")
-        raise InvalidInputError(f"{location}: the name {name!r} is not UTF-8, which no URL holds")
+    if len(names.data) and names.data.max() >= _ASCII_END:
+        _check_utf8(location, names)
     return names, _table(_located(url_of(root, f"{key}/" if key else ""), names), found)
+
+
+def _check_utf8(location: str, names: Ragged) -> None:
+    good = names.is_utf8()
+    if not good.all():
+        name = (names[int(np.argmin(good))] or b"").decode(errors="backslashreplace")
+        raise InvalidInputError(f"{location}: the name {name!r} is not UTF-8, which no URL holds")
 
 
 def files_table(access: ObjectAccess, locations: list[str]) -> FileTable:
