@@ -142,8 +142,8 @@ def test_the_scripts_are_there():
         assert all((ROOT / argument).exists() for argument in arguments)
 
 
-def test_the_program_runs(tmp_path, environment):
-    (block,) = blocks("python")
+@pytest.mark.parametrize("block", blocks("python"), ids=["everyday", "dask", "forks"])
+def test_the_programs_run(block, tmp_path, environment):
     subprocess.run(
         [sys.executable, "-W", "error", "-c", block],
         cwd=tmp_path,
