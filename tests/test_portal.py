@@ -193,6 +193,20 @@ def test_generators_fail_and_stop():
     assert ended == [7, 10**9]
 
 
+def test_a_generator_may_be_collected_as_garbage_in_the_trio_world():
+    ended = []
+    endless = iterate(lambda: count(10**9, ended))
+    assert next(endless) == 0
+
+    async def collect():
+        endless.close()
+        while not ended:
+            await trio.lowlevel.checkpoint()
+
+    run(collect)
+    assert ended == [10**9]
+
+
 def _in_child(queue):
     queue.put((run(twice, 21), asyncio.run(run_async(twice, 4))))
 

@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import functools
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
@@ -267,7 +268,12 @@ def iterate[T](make: Callable[[], AsyncGenerator[T]]) -> Iterator[T]:
         while batch := run(pump.next_batch):
             yield from batch
     finally:
-        run(pump.stop)
+        if sys.is_finalizing():
+            pass  # that thread is gone, and would be waited for for ever
+        elif (world := _world()).is_here:  # as garbage, which any thread may collect
+            world.nursery.start_soon(pump.stop)
+        else:
+            run(pump.stop)
 
 
 async def iterate_async[T](make: Callable[[], AsyncGenerator[T]]) -> AsyncGenerator[T]:

@@ -40,6 +40,27 @@ def test_everyday_calls_come_to_the_same(name, place, tmp_path):
     assert found["zfuse"] == found["icechunk"]
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", sorted(STORED.keys() - {"expire and collect"}))
+def test_everyday_calls_come_to_the_same_in_s3(name, s3_server):
+    """As far as they depend on the store, but for what S3 tells of times: whole seconds."""
+    found = {}
+    for ic in (icechunk, zfuse):
+        storage = ic.s3_storage(
+            bucket=s3_server.make_bucket(),
+            prefix="repo",
+            region="us-east-1",
+            endpoint_url=s3_server.endpoint,
+            allow_http=True,
+            force_path_style=True,
+            access_key_id=s3_server.access_key,
+            secret_access_key=s3_server.secret_key,
+        )
+        made = make_world(ic, storage)
+        found[ic.__name__] = outcome(lambda made=made: CALLS[name](made), made.names)
+    assert found["zfuse"] == found["icechunk"]
+
+
 def test_there_are_enough_everyday_calls():
     """The list may grow."""
     assert len(CALLS) >= 60

@@ -3,6 +3,8 @@
 import contextlib
 import datetime as dt
 import pickle
+import subprocess
+import sys
 from functools import partial
 
 import icechunk
@@ -131,3 +133,28 @@ def test_virtual_chunks_are_read_with_the_credentials_of_their_prefix(ic, s3_ser
     assert type(caught.value).__name__ == "InvalidInputError"
     if ic is zfuse:
         assert "authorize_virtual_chunk_access" in str(caught.value)
+
+
+def test_a_program_that_ends_says_nothing(s3_server):
+    """Whatever it has open: a forgotten client would complain."""
+    bucket = s3_server.make_bucket()
+    program = f"""
+import zfuse
+storage = zfuse.s3_storage(
+    bucket={bucket!r}, prefix="p", region={REGION!r}, endpoint_url={s3_server.endpoint!r},
+    allow_http=True, force_path_style=True,
+    access_key_id={s3_server.access_key!r}, secret_access_key={s3_server.secret_key!r},
+)
+repo = zfuse.Repository.create(storage)
+session = repo.writable_session("main")
+history = repo.ancestry(branch="main")
+print(next(history).message)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-W", "default", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert (ended.stdout, ended.stderr) == ("Repository initialized\n", "")
