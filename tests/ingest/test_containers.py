@@ -1,13 +1,16 @@
 """The containers that an ingest declares, and those that it finds."""
 
+from functools import partial
+
 import icechunk
 import numpy as np
 import pytest
+import trio
 import zarr
 
-from tests.ingest.archive import settle
+from tests.ingest.archive import new_archive, settle
 from tests.ingest.zarr_arrays import GRID
-from zfuse.errors import ConflictError, InvalidInputError
+from zfuse.errors import AlreadyExistsError, InvalidInputError
 from zfuse.format.config import StoreConfig, VirtualChunkContainer
 from zfuse.ingest.containers import Reach, missing_containers
 from zfuse.storage.options import StorageOptions
@@ -84,24 +87,30 @@ def test_another_server():
     assert missing([same], place, options=MINIO) == []
 
 
-@pytest.mark.compat
-async def test_a_commit_that_fails_leaves_no_container(archive):
-    """Others put something at the node while the ingest is on its last step."""
-    zarr.create_array(archive.data / "a", data=GRID)
-    settle(archive.data)
+class Others:
+    """Commits with the official library, once, while an ingest is on its last step."""
 
-    def meanwhile(what, done, of):
+    def __init__(self, archive, name, values=GRID):
+        self.archive, self.name, self.values = archive, name, values
+
+    def __call__(self, what, done, of):
         if (what, done) == ("writing", 0):
-            repository = icechunk.Repository.open(icechunk.local_filesystem_storage(archive.url))
-            session = repository.writable_session("main")
-            zarr.create_array(session.store, name="a", data=GRID + 1)
+            storage = icechunk.local_filesystem_storage(self.archive.url)
+            session = icechunk.Repository.open(storage).writable_session("main")
+            zarr.create_array(session.store, name=self.name, data=self.values)
             session.commit("others")
 
-    with pytest.raises(ConflictError):
-        await archive.ingest((archive.data / "a", "/a"), tell=meanwhile)
+
+@pytest.mark.compat
+async def test_a_commit_that_fails_leaves_no_container(archive):
+    """Others put something at the node meanwhile."""
+    zarr.create_array(archive.data / "a", data=GRID)
+    settle(archive.data)
+    with pytest.raises(AlreadyExistsError, match="/a exists"):
+        await archive.ingest((archive.data / "a", "/a"), tell=Others(archive, "a", GRID + 1))
     assert archive.containers() == {}
     assert archive.history()[0] == "others"
-    await archive.ingest((archive.data / "a", "/b"), tell=lambda *_: None)
+    await archive.ingest((archive.data / "a", "/b"))
     root = zarr.open_group(archive.store(), mode="r")
     assert np.array_equal(root["a"][...], GRID + 1)
     assert np.array_equal(root["b"][...], GRID)
@@ -109,17 +118,31 @@ async def test_a_commit_that_fails_leaves_no_container(archive):
 
 @pytest.mark.compat
 async def test_others_commit_elsewhere_meanwhile(archive):
+    """That both make the groups above is no conflict."""
     zarr.create_array(archive.data / "a", data=GRID)
     settle(archive.data)
-    await archive.ingest((archive.data / "a", "/first"))
-
-    def meanwhile(what, done, of):
-        if (what, done) == ("writing", 0):
-            repository = icechunk.Repository.open(icechunk.local_filesystem_storage(archive.url))
-            session = repository.writable_session("main")
-            zarr.create_array(session.store, name="theirs", data=GRID)
-            session.commit("others")
-
-    await archive.ingest((archive.data / "a", "/x/a"), tell=meanwhile)
+    await archive.ingest((archive.data / "a", "/x/a"), tell=Others(archive, "x/theirs"))
     assert archive.history()[:2] == ["test", "others"]
-    assert set(zarr.open_group(archive.store(), mode="r")) == {"first", "theirs", "x"}
+    assert set(zarr.open_group(archive.store(), path="x", mode="r")) == {"a", "theirs"}
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("spec_version", [1, 2])
+async def test_two_that_append_at_the_same_time(tmp_path, spec_version):
+    """Both are in afterwards, one behind the other."""
+    archive = await new_archive(tmp_path, spec_version)
+    for number in range(4):
+        values = np.full((2, 3), number)
+        zarr.create_array(
+            archive.data / f"m{number}", data=values, chunks=(1, 3), dimension_names=("t", "x")
+        )
+    settle(archive.data)
+    await archive.ingest((archive.data / "m0", "/a"))
+    async with trio.open_nursery() as nursery:
+        for number in range(1, 4):
+            place = (archive.data / f"m{number}", "/a")
+            nursery.start_soon(partial(archive.ingest, place, append_dim="t"))
+    found = zarr.open_array(archive.store(), path="a", mode="r")[...]
+    assert found.shape == (8, 3)
+    assert sorted(found[::2, 0].tolist()) == [0, 1, 2, 3]
+    assert len(archive.history()) == 5

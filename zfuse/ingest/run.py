@@ -6,13 +6,20 @@ in memory by then, and the rest takes seconds.
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
 import trio
 
-from zfuse.errors import BusyError, InvalidInputError, ReadOnlyError, ZfuseError
+from zfuse.errors import (
+    AlreadyExistsError,
+    BusyError,
+    InvalidInputError,
+    ReadOnlyError,
+    ZfuseError,
+)
 from zfuse.format.config import VirtualChunkContainer
 from zfuse.format.ids import SnapshotId
 from zfuse.ingest.append import append
@@ -22,6 +29,7 @@ from zfuse.ingest.parsed import ParsedSource
 from zfuse.ingest.placement import Arrival, check_free, exists, place
 from zfuse.ingest.sources import Source, unique_nodes
 from zfuse.ingest.workers import Parsing, forget_parsed, parse_all
+from zfuse.repo.catch_up import BranchConflictError
 from zfuse.repo.documents import parse_document
 from zfuse.repo.repository import Repository, fetch_state
 from zfuse.repo.session import Session
@@ -30,6 +38,7 @@ from zfuse.storage.foreign_files import ObjectAccess
 
 _LONGEST_WAIT_NS: Final = 3_000_000_000
 _LOOKS_AT_ONCE: Final = 8
+_ATTEMPTS: Final = 10
 
 Tell = Callable[[str, int, int], None]
 """Is told what is being done, how much of it is done, and how much there is."""
@@ -111,12 +120,13 @@ class _Run:
         self._choices = choices
         self._tell = tell
         self._failed: list[tuple[str, ZfuseError]] = []
+        self._session: Session | None = None  # the one that is committed
 
     async def complete(self, requests: Sequence[Request]) -> IngestReport:
         """Do all of it."""
         if not requests:
             raise InvalidInputError("there are no sources")
-        session = await self._session()
+        session = await self._opened()
         if self._choices.append_dim is None:
             unique_nodes([r.node for r in requests], [r.source for r in requests])
         requests = [r for r in requests if self._passes(r, partial(self._check, session, r.node))]
@@ -124,15 +134,9 @@ class _Run:
         parsed = [pair for pair in parsed if self._passes(pair[0], partial(self._fits, pair[1]))]
         await self._wait_until_quiet([source for _, source in parsed])
         parsed = await self._unchanged(parsed)
-        placed = []
-        for request, source in parsed:
-            if await self._placed(session, Arrival(request.node, source)):
-                placed.append((request, source))
-        if not placed:
-            return IngestReport(None, (), tuple(self._failed), ())
-        return await self._commit(session, placed)
+        return await self._written(parsed)
 
-    async def _session(self) -> Session:
+    async def _opened(self) -> Session:
         await self._repository.refresh()
         if self._repository.is_read_only:
             raise ReadOnlyError("the repository is set to read-only; see zfuse show")
@@ -214,38 +218,27 @@ class _Run:
             self._fail(parsed[number][0], exc)
         return [pair for number, pair in enumerate(parsed) if number not in changed]
 
-    async def _placed(self, session: Session, arrival: Arrival) -> bool:
-        """Put a source into the session; tell whether it fits."""
-        try:
-            dimension = self._choices.append_dim
-            if dimension is not None and exists(session.tree, arrival.node):
-                await append(session, arrival, dimension)
-            else:
-                check_free(session.tree, arrival.node, overwrite=self._choices.overwrite)
-                await place(session, arrival)
-        except InvalidInputError as exc:
-            request = Request(Source(arrival.parsed.location), arrival.node)
-            self._fail(request, exc)
-            return False
-        return True
-
-    async def _commit(
-        self, session: Session, placed: Sequence[tuple[Request, ParsedSource]]
-    ) -> IngestReport:
+    async def _written(self, parsed: Sequence[tuple[Request, ParsedSource]]) -> IngestReport:
+        """Put all into a session, declare the containers that are missing, and commit."""
+        self._session = await self._opened()
+        placed = await self._placed(self._session, parsed)
+        if not placed:
+            return IngestReport(None, (), tuple(self._failed), ())
         # Not those of the settings that a program has passed in: nobody else would have them.
         stored = await fetch_state(self._repository.storage)
         declared = stored.config.virtual_chunk_containers
-        reaches = [reach_of(source, request.source) for request, source in placed]
-        missing = missing_containers(declared, reaches)
+        missing = missing_containers(
+            declared, [reach_of(source, request.source) for request, source in placed]
+        )
         self._tell("writing", 0, 1)
         added: list[VirtualChunkContainer] = []
         try:
             for container in missing:
                 new = await add_container(self._repository, container)
                 added += [container] if new else []
-            snapshot = await session.commit(self._choices.message)
+            snapshot = await self._committed(placed)
         except BaseException:
-            if not session.is_unsure:  # else the commit may be there, and needs them
+            if not self._session.is_unsure:  # else the commit may be there, and needs them
                 with trio.CancelScope(shield=True):
                     for container in added:
                         await remove_container(self._repository, container.url_prefix)
@@ -254,6 +247,43 @@ class _Run:
         self._tell("writing", 1, 1)
         ingested = tuple(_ingested(request, source) for request, source in placed)
         return IngestReport(snapshot, ingested, tuple(self._failed), tuple(added))
+
+    async def _committed(self, placed: Sequence[tuple[Request, ParsedSource]]) -> SnapshotId | None:
+        """Commit; if others touched the same nodes meanwhile, begin with what they made of them.
+
+        What was parsed is still true then, but an array may be longer by now, or a group above
+        be there.
+        """
+        assert self._session is not None
+        for _ in range(_ATTEMPTS):
+            with suppress(BranchConflictError):
+                return await self._session.commit(self._choices.message)
+            self._session = await self._opened()
+            for request, source in placed:
+                await self._place(self._session, Arrival(request.node, source))
+        return await self._session.commit(self._choices.message)
+
+    async def _placed(
+        self, session: Session, parsed: Sequence[tuple[Request, ParsedSource]]
+    ) -> list[tuple[Request, ParsedSource]]:
+        """Put sources into the session; return those that fit."""
+        placed = []
+        for request, source in parsed:
+            try:
+                await self._place(session, Arrival(request.node, source))
+            except (AlreadyExistsError, InvalidInputError) as exc:
+                self._fail(request, exc)
+            else:
+                placed.append((request, source))
+        return placed
+
+    async def _place(self, session: Session, arrival: Arrival) -> None:
+        dimension = self._choices.append_dim
+        if dimension is not None and exists(session.tree, arrival.node):
+            await append(session, arrival, dimension)
+        else:
+            check_free(session.tree, arrival.node, overwrite=self._choices.overwrite)
+            await place(session, arrival)
 
 
 def _ingested(request: Request, parsed: ParsedSource) -> Ingested:
