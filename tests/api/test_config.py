@@ -159,6 +159,26 @@ def test_settings_passed_in_go_before_stored_ones(tmp_path):
     assert zfuse.Repository.fetch_config(place(zfuse, tmp_path)) == before
 
 
+def test_settings_that_others_store_count_from_the_next_look_on(tmp_path):
+    """But never before those passed in."""
+    zfuse.Repository.create(place(zfuse, tmp_path))
+    passed = zfuse.RepositoryConfig(inline_chunk_threshold_bytes=1)
+    repo = zfuse.Repository.open(place(zfuse, tmp_path), passed)
+    other = zfuse.Repository.open(
+        place(zfuse, tmp_path),
+        zfuse.RepositoryConfig(
+            inline_chunk_threshold_bytes=2, compression=zfuse.CompressionConfig(level=9)
+        ),
+    )
+    other.save_config()
+    repo.list_branches()
+    assert repo.config.inline_chunk_threshold_bytes == 1
+    assert repo.config.compression.level == 9
+    repo.create_tag("t", repo.lookup_branch("main"))
+    session = repo.writable_session("main")
+    assert session.config == repo.config
+
+
 def test_settings_that_make_no_sense_are_refused(tmp_path):
     """And nothing is made."""
     config = zfuse.RepositoryConfig(inline_chunk_threshold_bytes=-1)

@@ -26,17 +26,33 @@ from zfuse.storage.base import Storage as EngineStorage
 
 
 class ConfiguredRepository(Repository):
-    """A repository whose settings stay those that it was opened with."""
+    """A repository with the settings that a program passed in, on top of those it stores.
+
+    ``effective`` are these settings in the words of the interface.
+    """
 
     def __init__(
-        self, storage: EngineStorage, assets: AssetManager, state: RepositoryState
+        self,
+        storage: EngineStorage,
+        assets: AssetManager,
+        state: RepositoryState,
+        passed: RepositoryConfig | None,
     ) -> None:
-        super().__init__(storage, assets, state)
-        self._config = state.config
+        self._passed = passed
+        super().__init__(storage, assets, replace(state, config=self._combined(state.config)))
 
     def adopt(self, state: RepositoryState) -> None:
-        """Take over everything but the settings."""
-        self.state = replace(state, config=self._config)
+        """Take over what was read or written; settings stay unless those stored changed."""
+        config = self.state.config
+        if state.config is not config and state.config != self._stored:
+            config = self._combined(state.config)
+        super().adopt(replace(state, config=config))
+
+    def _combined(self, stored: StoredConfig) -> StoredConfig:
+        self._stored = stored
+        own = config_of(stored)
+        self.effective = own if self._passed is None else own.merge(self._passed)
+        return StoredConfig.from_values(config_values(self.effective))
 
 
 class AuthorizedChunks(VirtualChunkResolver):
@@ -54,19 +70,22 @@ class AuthorizedChunks(VirtualChunkResolver):
 class Opening:
     """How to open a repository, again in every process; this can be pickled.
 
-    ``config`` holds the settings that the program passed in, ``effective`` these on top of
-    what the repository stores.
+    ``config`` holds the settings that the program passed in.
     """
 
     storage: Storage
     config: RepositoryConfig | None
     authorized: Mapping[str, AnyCredential | None]
-    effective: RepositoryConfig = field(default_factory=RepositoryConfig, init=False)
     _engine: ConfiguredRepository | None = field(default=None, init=False, repr=False)
     _pid: int = field(default=0, init=False, repr=False)
 
     def __reduce__(self) -> tuple[Callable[..., "Opening"], tuple[object, ...]]:
         return _shared, (self.storage, self.config, self.authorized)
+
+    @property
+    def effective(self) -> RepositoryConfig:
+        """The settings that hold: those passed in, on top of what the repository stores."""
+        return RepositoryConfig() if self._engine is None else self._engine.effective
 
     async def engine(self) -> ConfiguredRepository:
         """Return the open repository of this process, as it was last read.
@@ -89,14 +108,12 @@ class Opening:
     async def _open(self) -> ConfiguredRepository:
         storage = await self.storage.open()
         state = await fetch_state(storage)
-        stored = config_of(state.config)
-        self.effective = stored if self.config is None else stored.merge(self.config)
-        config = StoredConfig.from_values(config_values(self.effective))
         allowed = [AllowedPrefix(prefix, prefix) for prefix in self.authorized]
-        containers = config.virtual_chunk_containers
-        virtual = AuthorizedChunks(containers, allowed, Containers(self.authorized))
+        virtual = AuthorizedChunks({}, allowed, Containers(self.authorized))
         assets = AssetManager(storage, MemoryBudget(DEFAULT_BUDGET), virtual)
-        return ConfiguredRepository(storage, assets, replace(state, config=config))
+        repository = ConfiguredRepository(storage, assets, state, self.config)
+        assets.declare_containers(repository.state.config.virtual_chunk_containers)
+        return repository
 
 
 def info_of(engine: ConfiguredRepository) -> RepoInfo:
