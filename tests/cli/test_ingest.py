@@ -68,7 +68,8 @@ def test_one_source_becomes_the_root(command, data, repository):
     outcome = command("ingest", data / "one.zarr", repository, "-m", "all of it")
     outcome.says(
         f"file://{data}/one.zarr (zarr) is /: 2 arrays, 7 chunks",
-        f"declared the virtual chunk container file://{data}/; read with --allow-virtual file://",
+        f"declared the virtual chunk container file://{data}/\n",
+        f"to read it: --allow-virtual file://{data}/\n",
         "the branch is at ",
     )
     assert next(iter(official(repository).ancestry(branch="main"))).message == "all of it"
@@ -207,7 +208,8 @@ def test_a_writable_mount_with_changes_moves_under_them(command, data, repositor
         assert {"new/a", "new/inner/b"} <= set(arrays(repository))
 
 
-def test_private_and_public_buckets(command, data, s3_server, repository, monkeypatch):
+@pytest.mark.fuse
+def test_a_bucket_for_some(command, data, s3_server, repository, monkeypatch, tmp_path):
     """The credentials are those of the environment; none of them is kept."""
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
@@ -217,7 +219,8 @@ def test_private_and_public_buckets(command, data, s3_server, repository, monkey
             if path.is_file():
                 key = f"one.zarr/{path.relative_to(data / 'one.zarr')}"
                 client.put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
-    command("ingest", f"s3://{bucket}/one.zarr", repository).says("is /:", f"s3://{bucket}/")
+    outcome = command("ingest", f"s3://{bucket}/one.zarr", repository)
+    outcome.says("is /:", f"--allow-virtual s3://{bucket}/=env")
     kept = b"".join(path.read_bytes() for path in repository.rglob("*") if path.is_file())
     assert s3_server.secret_key.encode() not in kept
     assert s3_server.access_key.encode() not in kept
@@ -225,6 +228,10 @@ def test_private_and_public_buckets(command, data, s3_server, repository, monkey
     allow = f"s3://{bucket}/=env"
     outcome = command("cat", *key, "--allow-virtual", allow, "--json")
     assert outcome.json["size"] == (data / "one.zarr" / "a" / "0.0").stat().st_size
+    with mounting(repository, tmp_path / "mnt", "--branch", "main", "--allow-virtual", allow) as m:
+        equal_arrays(arrays_of(m.path), arrays_of(data / "one.zarr"))
+    command("create", f"s3://{bucket}/repository").says()
+    command("ingest", f"s3://{bucket}/one.zarr", f"s3://{bucket}/repository", "--json").says()
     denied = command("ingest", f"s3://{bucket}/one.zarr", repository, "--into", "x", "--anonymous")
     denied.fails(12, "may not be read")
 

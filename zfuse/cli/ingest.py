@@ -223,8 +223,11 @@ def _print(report: IngestReport) -> None:
         counts = f"{output.count(each.arrays, 'array')}, {output.count(each.chunks, 'chunk')}"
         print(output.plain(f"{each.location} ({each.format}) is {each.node}: {counts}"))
     for container in report.containers:
-        prefix = output.plain(container.url_prefix)
-        print(f"declared the virtual chunk container {prefix}; read with --allow-virtual {prefix}")
+        prefix, told = output.plain(container.url_prefix), container.store.options
+        # To a server of its own, credentials are sent only if somebody says so.
+        how = "=env" if told.get("endpoint_url") and not told.get("anonymous") else ""
+        print(f"declared the virtual chunk container {prefix}")
+        print(f"  to read it: --allow-virtual {prefix}{how}")
     for source, exc in report.failed:
         print(output.plain(f"left out {source}: {exc}"), file=sys.stderr)
     if report.snapshot is None:

@@ -28,6 +28,7 @@ from zfuse.storage.foreign_files import ObjectAccess, canonical_url, split_url
 
 _WHOLE: Final = np.uint64(2**64 - 1)  # the length of a reference to a whole file
 _TEMPLATE: Final = "{{"
+_COLUMNS: Final = ("path", "raw", "offset", "size")  # of a parquet file
 
 
 @dataclass
@@ -223,18 +224,15 @@ def parse_kerchunk_parquet(
 def _add_records(references: References, array: str, first: int, data: bytes) -> None:
     """Add the records of one file, whose first is the chunk number *first* in order C."""
     records = _read_parquet(data)
-    chunks = _chunk_names(references.documents, array)
-    paths = records["path"].tolist() if "path" in records else [None] * len(records)
-    raw = records["raw"].tolist() if "raw" in records else [None] * len(records)
-    offsets, sizes = records["offset"].tolist(), records["size"].tolist()
-    for row, (path, data_) in enumerate(zip(paths, raw, strict=True)):
-        name = chunks(first + row)
-        if name is None:
-            break
-        if isinstance(data_, bytes) and data_:
-            references.add(name, data_)
+    nothing = [None] * len(records)
+    columns = {name: records[name].tolist() if name in records else nothing for name in _COLUMNS}
+    names = _chunk_names(references.documents, array, range(first, first + len(records)))
+    # What is behind the last chunk only fills up the file.
+    for name, path, raw, offset, size in zip(names, *columns.values(), strict=False):
+        if isinstance(raw, bytes) and raw:
+            references.add(name, raw)
         elif isinstance(path, str) and path:
-            references.add_part(name, path, int(offsets[row]), int(sizes[row]) or int(_WHOLE))
+            references.add_part(name, path, int(offset), int(size) or int(_WHOLE))
 
 
 def _read_parquet(data: bytes) -> Any:  # noqa: ANN401 - a pandas data frame
@@ -248,23 +246,22 @@ def _read_parquet(data: bytes) -> Any:  # noqa: ANN401 - a pandas data frame
         raise InvalidInputError(f"a parquet file of references can not be read: {exc}") from exc
 
 
-def _chunk_names(documents: Mapping[str, bytes], array: str) -> Any:  # noqa: ANN401 - a function
-    """Return what names the chunk of a number in order C, None behind the last."""
+def _chunk_names(documents: Mapping[str, bytes], array: str, numbers: range) -> list[str]:
+    """Return the keys of the chunks with these *numbers*, in order C, up to the last there is."""
+    if f"{array}/.zarray" not in documents:
+        raise InvalidInputError(f"the kerchunk references have no metadata of the array {array}")
     zarray = json.loads(documents[f"{array}/.zarray"])
     counts = [
         -(-length // max(chunk, 1))
         for length, chunk in zip(zarray["shape"], zarray["chunks"], strict=True)
     ]
+    if not counts:
+        return [f"{array}/0"][: len(numbers)]
     separator = zarray.get("dimension_separator") or "."
-    total = int(np.prod(counts, dtype=np.int64))
-
-    def name(number: int) -> str | None:
-        if number >= total:
-            return None
-        index = np.unravel_index(number, counts) if counts else ()
-        return f"{array}/" + (separator.join(str(int(n)) for n in index) or "0")
-
-    return name
+    stop = min(numbers.stop, int(np.prod(counts, dtype=np.int64)))
+    index = np.unravel_index(np.arange(numbers.start, max(stop, numbers.start)), counts)
+    rows = zip(*(axis.tolist() for axis in index), strict=True)
+    return [f"{array}/{separator.join(map(str, row))}" for row in rows]
 
 
 def _parsed(
