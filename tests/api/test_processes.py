@@ -83,6 +83,7 @@ def test_other_processes_write_forks_that_become_one_commit(world):
     assert found[1].tolist() == [1] * 4
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_sessions_go_on_after_a_fork_of_the_process(world):
     """The child has what the parent had, and either goes its own way."""
     session = world.repo.writable_session("main")
