@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -293,6 +294,17 @@ async def test_creating_works_where_there_are_no_hard_links(storage, tmp_path, m
     with pytest.raises(VersionMismatchError):
         await storage.put("k", b"2", expect=ABSENT)
     assert await keys(storage) == {"k"}
+
+
+async def test_a_file_that_is_taken_as_it_is_was_stored_now(storage, tmp_path):
+    """Garbage collection spares what was stored lately, however old the bytes are."""
+    source = tmp_path / "source"
+    source.write_bytes(b"written long ago")
+    os.utime(source, (1, 1))
+    before = time.time_ns()
+    await storage.put_file("chunks/k", source)
+    assert (await storage.head("chunks/k")).last_modified_ns >= before
+    assert (tmp_path / "chunks/k").samefile(source)
 
 
 async def test_no_descriptor_stays_open(storage, open_descriptors):

@@ -70,13 +70,16 @@ def put_file(path: Path, data: bytes, expect: Expectation) -> Version:
 
 
 def link_file(source: Path, path: Path) -> bool:
-    """Make the new file *path* another name of *source*, synced to disk.
+    """Make the new file *path* another name of *source*, modified now and synced to disk.
 
-    Returns False where that is not to be had: on another disk, or one without hard links.
+    Its own time may be long ago, and garbage collection spares what was stored lately. Returns
+    False where that is not to be had: on another disk, or one without hard links.
     """
     fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fchmod(fd, 0o644)
+        now = time.time_ns()
+        os.utime(fd, ns=(now, now))
         os.fsync(fd)
         try:
             os.link(source, path)
