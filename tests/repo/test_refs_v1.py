@@ -6,7 +6,7 @@ from tests.compat.histories import ODD_REFS_V1
 from tests.compat.place import local_place
 from tests.compat.repositories import build
 from tests.counting import CountingStorage
-from zfuse.errors import CorruptionError, StorageTimeoutError
+from zfuse.errors import CorruptionError, ObjectNotFoundError, StorageTimeoutError
 from zfuse.format.ids import SnapshotId
 from zfuse.repo.refs_v1 import fetch_refs, parse_ref
 from zfuse.storage.local import LocalStorage
@@ -71,6 +71,30 @@ async def test_a_branch_that_goes_while_its_name_is_read_is_gone(storage):
             await storage.inner.delete(key)
 
     storage.before = vanish
+    assert set((await fetch_refs(storage, encoded_names=False)).branches) == {"main"}
+
+
+async def test_a_branch_that_is_renamed_meanwhile_is_found(storage):
+    """Else garbage collection would take its snapshots."""
+    await put_all(storage, "branch.main", "branch.old")
+
+    async def rename(operation, key):
+        if operation == "get" and "old" in key:
+            await storage.inner.put("refs/branch.new/ref.json", REF)
+            await storage.inner.delete(key)
+
+    storage.before = rename
+    assert set((await fetch_refs(storage, encoded_names=False)).branches) == {"main", "new"}
+
+
+async def test_a_ref_that_is_listed_and_never_there_is_gone(storage):
+    await put_all(storage, "branch.main", "branch.ghost")
+
+    async def hide(operation, key):
+        if operation == "get" and "ghost" in key:
+            raise ObjectNotFoundError(key)
+
+    storage.before = hide
     assert set((await fetch_refs(storage, encoded_names=False)).branches) == {"main"}
 
 

@@ -5,7 +5,7 @@ percent-encodes characters of the names in the path; elsewhere names are keys ve
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
@@ -40,25 +40,17 @@ async def fetch_refs(storage: Storage, *, encoded_names: bool) -> RefsV1:
     ref that can not be read is an error, never a ref that does not exist: the official
     library takes it for deleted, and collects its snapshots as garbage.
     """
-    keys = [info.key async for info in storage.list(REFS_PREFIX_V1)]
-    dead = {key.removesuffix(_TOMBSTONE) for key in keys if key.endswith(_TOMBSTONE)}
-    live = [key for key in keys if key.endswith(_REF) and key.removesuffix(_REF) not in dead]
-    targets: dict[str, SnapshotId] = {}
-    errors: list[ZfuseError] = []
-
-    async def fetch(key: str) -> None:
-        try:
-            targets[key.removesuffix(_REF)] = parse_ref((await storage.get(key)).data, key)
-        except ObjectNotFoundError:
-            pass  # a branch deleted since the listing
-        except ZfuseError as exc:
-            errors.append(exc)
-
-    async with trio.open_nursery() as nursery:
-        for key in live:
-            nursery.start_soon(fetch, key)
-    if errors:
-        raise errors[0]
+    vanished: set[str] = set()
+    while True:
+        keys = [info.key async for info in storage.list(REFS_PREFIX_V1)]
+        dead = {key.removesuffix(_TOMBSTONE) for key in keys if key.endswith(_TOMBSTONE)}
+        live = [key for key in keys if key.endswith(_REF) and key.removesuffix(_REF) not in dead]
+        targets = await _fetch_targets(storage, live)
+        missing = set(live) - targets.keys()
+        if missing <= vanished:
+            break
+        # Deleted since the listing, perhaps after another branch was made there: look again.
+        vanished |= missing
 
     def named(kind: str, stems: Mapping[str, SnapshotId]) -> dict[str, SnapshotId]:
         start = f"{REFS_PREFIX_V1}{kind}."
@@ -66,7 +58,29 @@ async def fetch_refs(storage: Storage, *, encoded_names: bool) -> RefsV1:
         return {unquote(n) if encoded_names else n: found[n] for n in sorted(found)}
 
     tombs = named("tag", dict.fromkeys(dead, SnapshotId(bytes(12))))
-    return RefsV1(named("branch", targets), named("tag", targets), tuple(tombs))
+    stems = {key.removesuffix(_REF): target for key, target in targets.items()}
+    return RefsV1(named("branch", stems), named("tag", stems), tuple(tombs))
+
+
+async def _fetch_targets(storage: Storage, keys: Iterable[str]) -> dict[str, SnapshotId]:
+    """Return what the ref files *keys* name, without those that are not there any more."""
+    targets: dict[str, SnapshotId] = {}
+    errors: list[ZfuseError] = []
+
+    async def fetch(key: str) -> None:
+        try:
+            targets[key] = parse_ref((await storage.get(key)).data, key)
+        except ObjectNotFoundError:
+            pass
+        except ZfuseError as exc:
+            errors.append(exc)
+
+    async with trio.open_nursery() as nursery:
+        for key in keys:
+            nursery.start_soon(fetch, key)
+    if errors:
+        raise errors[0]
+    return targets
 
 
 def parse_ref(data: bytes, key: str) -> SnapshotId:
