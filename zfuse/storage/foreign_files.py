@@ -196,11 +196,15 @@ class LocalFiles:
             while pending:
                 below = pending.pop()
                 try:
-                    entries = os.scandir(root + below)
+                    # By its descriptor each file in it is found without walking the path again.
+                    directory = os.open(root + below, os.O_RDONLY | os.O_DIRECTORY)
                 except (FileNotFoundError, NotADirectoryError):
                     continue  # as with a prefix of a bucket, or gone since it was listed
-                with entries:
-                    pending += rows.add(below, entries)
+                try:
+                    with os.scandir(directory) as entries:
+                        pending += rows.add(below, entries)
+                finally:
+                    os.close(directory)
         return rows.columns()
 
     def head(self, key: str) -> FileColumns:
@@ -225,15 +229,16 @@ class _LocalRows:
         self._names = bytearray()
         self._name_sizes, self._sizes, self._modified = array("q"), array("Q"), array("q")
 
-    def add(self, below: bytes, entries: Iterator[os.DirEntry[bytes]]) -> list[bytes]:
+    def add(self, below: bytes, entries: Iterator[os.DirEntry[str]]) -> list[bytes]:
         """Add the files of a directory; return the directories in it."""
         directories = []
         for entry in entries:
+            name = below + os.fsencode(entry.name)
             if entry.is_dir():
-                directories.append(below + entry.name + b"/")
+                directories.append(name + b"/")
             else:
                 try:
-                    self.add_row(below + entry.name, entry.stat())
+                    self.add_row(name, entry.stat())
                 except FileNotFoundError:
                     continue  # a dangling link
         return directories
