@@ -1,5 +1,6 @@
 """zfuse expire, gc, rewrite-manifests, upgrade and stats, and the sessions that they spare."""
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -16,6 +17,7 @@ from tests.compat.place import changing
 from tests.mount.mounting import END_S, mounting
 from zfuse.cli.cutoff import parse_cutoff
 from zfuse.errors import InvalidInputError
+from zfuse.fs.journal import Journal
 
 __all__ = ["command"]  # fixtures
 
@@ -103,6 +105,20 @@ def test_refs_go_on_demand_and_are_named(command, work):
     )
     assert work.official().list_branches() == {"main"}
     assert not work.official().list_tags()
+
+
+def test_the_branch_of_a_session_stays(command, work):
+    repo, journal = work.official(), Journal.open(work.state / "sessions" / "x" / "old")
+    repo.create_branch("gone", repo.lookup_branch("old"))
+    base = repo.lookup_branch("old")
+    facts = {"branch": "old", "base": base, "repository": str(work.repo), "began_us": 1}
+    with contextlib.closing(journal):
+        with journal.change():
+            journal.set_facts(**facts)
+        flags = ("--delete-expired-branches", "--journal", work.state, "--json")
+        told = command("expire", work.repo, "--older-than", "0s", *flags).json
+    assert told["branches"] == ["gone"]
+    assert work.official().lookup_branch("old") == base
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -12,7 +12,7 @@ from zfuse.format.expiration import ExpirationRule
 from zfuse.format.ids import INITIAL_SNAPSHOT
 from zfuse.format.repo_info import Availability, UpdateKind
 from zfuse.repo.create import create_repository
-from zfuse.repo.expire import expire_snapshots, plan_expiration
+from zfuse.repo.expire import apply_expiration, expire_snapshots, plan_expiration
 from zfuse.repo.gc import collect_garbage
 from zfuse.repo.refs import create_branch, create_tag
 from zfuse.repo.repository import Repository
@@ -42,6 +42,15 @@ async def history(repository):
 
 async def messages(repository, tip):
     return [info.message async for info in repository.ancestry(tip)][:-1]
+
+
+async def test_branches_that_somebody_needs_stay(repository, history):
+    await create_branch(repository, "other", history["b"])
+    rule = ExpirationRule(now(), delete_branches=True, kept_branches=frozenset({"dev"}))
+    assert (await plan_expiration(repository, rule)).branches == {"other"}
+    assert (await apply_expiration(repository, rule)).branches == {"other"}
+    assert set(repository.branches) == {"main", "dev"}
+    assert await messages(repository, history["x"]) == ["x"]
 
 
 async def test_tips_stay_and_the_rest_goes(repository, history):

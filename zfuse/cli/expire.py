@@ -1,5 +1,6 @@
 """``zfuse expire``."""
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -46,7 +47,7 @@ def command(
     The first snapshot and the tips of branches and tags stay, and every branch reads as before.
     Branches and tags whose tip is that old are deleted on demand. What expired is stored until
     zfuse gc collects it. Where a session on this machine began from an old snapshot, that one
-    and all later ones stay.
+    and all later ones stay, as does its branch.
     """
     moment = parse_cutoff(older_than, now_us())
     rule = ExpirationRule(moment, delete_expired_branches, delete_expired_tags)
@@ -67,7 +68,8 @@ async def _expire(
     async with opened(target) as repository:
         sessions = await trio.to_thread.run_sync(sessions_of, target, repository)
         cutoff = await expiration_cutoff(repository, rule.older_than, sessions)
-        rule = ExpirationRule(cutoff.at, rule.delete_branches, rule.delete_tags)
+        kept = frozenset(session.branch for session in sessions)
+        rule = replace(rule, older_than=cutoff.at, kept_branches=kept)
         if dry_run:
             return await plan_expiration(repository, rule), cutoff
         return await apply_expiration(repository, rule), cutoff

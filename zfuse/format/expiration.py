@@ -19,12 +19,17 @@ class ExpirationRule:
     """What expires: snapshots flushed before ``older_than`` (microseconds since 1970).
 
     The tips of branches and tags stay, unless these are to be deleted when their tip is that
-    old; ``main`` always stays.
+    old; ``main`` always stays, and so do ``kept_branches``.
     """
 
     older_than: int
     delete_branches: bool = False
     delete_tags: bool = False
+    kept_branches: frozenset[str] = frozenset()
+
+    def may_delete(self, branch: str) -> bool:
+        """Tell whether *branch* goes if its tip is old."""
+        return self.delete_branches and branch != MAIN_BRANCH and branch not in self.kept_branches
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +48,7 @@ def find_expired(info: RepoInfo, rule: ExpirationRule) -> Expiration:
         for s in info.snapshots.values()
         if s.flushed_at < rule.older_than and s.parent_id is not None
     }
-    branches = {
-        name
-        for name, tip in info.branches.items()
-        if rule.delete_branches and tip in old and name != MAIN_BRANCH
-    }
+    branches = {name for name, tip in info.branches.items() if tip in old and rule.may_delete(name)}
     tags = {name for name, tip in info.tags.items() if rule.delete_tags and tip in old}
     tips = {tip for name, tip in info.branches.items() if name not in branches}
     tips |= {tip for name, tip in info.tags.items() if name not in tags}

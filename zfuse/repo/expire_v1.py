@@ -14,7 +14,6 @@ from zfuse.format.expiration import Expiration, ExpirationRule
 from zfuse.format.ids import SnapshotId
 from zfuse.format.ref_file import branch_key, tombstone_key
 from zfuse.format.repo_info import SnapshotInfo
-from zfuse.format.repo_info_encoder import MAIN_BRANCH
 from zfuse.format.snapshot_encoder import encode_snapshot
 from zfuse.repo.publish import has_encoded_names
 from zfuse.repo.reachable import snapshots_of_refs
@@ -112,7 +111,7 @@ def _find_among(
     return _Found(
         Expiration(
             frozenset(gone),
-            old_refs(branches) - {MAIN_BRANCH} if rule.delete_branches else frozenset(),
+            frozenset(filter(rule.may_delete, old_refs(branches))),
             old_refs(tags) if rule.delete_tags else frozenset(),
         ),
         edited,
