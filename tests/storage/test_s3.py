@@ -226,7 +226,8 @@ async def test_a_down_endpoint_is_a_timeout_at_the_deadline(opener, s3_server, c
         storage = await opener.open(
             "s3://bucket", options(s3_server, endpoint_url=endpoint, deadline_s=1.5)
         )
-        with pytest.raises(StorageTimeoutError, match="connect") as caught:
+        # A busy machine may not come to connect before the deadline.
+        with pytest.raises(StorageTimeoutError, match="connect|no answer") as caught:
             await EVERY_CALL[call](storage)
     assert caught.value.exit_code == 75
 
