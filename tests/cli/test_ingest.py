@@ -163,7 +163,10 @@ def test_without_the_extra_it_says_so(command, data, repository, monkeypatch):
     monkeypatch.setitem(sys.modules, "virtualizarr.parsers", None)
     outcome = command("ingest", data / "file.nc", repository)
     outcome.fails(2, "pip install 'zfuse[ingest]'")
-    command("ingest", data / "one.zarr", repository).says()  # Zarr takes no more than zfuse has
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    bucket = ("s3://bucket/x.zarr", "--anonymous", "--endpoint-url", "http://127.0.0.1:9")
+    command("ingest", *bucket, repository).fails(2, "pip install 'zfuse[ingest]'")
+    command("ingest", data / "one.zarr", repository).says()  # local Zarr takes what zfuse has
 
 
 @pytest.mark.fuse

@@ -20,7 +20,6 @@ import numpy as np
 
 from zfuse.errors import InvalidInputError
 from zfuse.format.ragged import Ragged
-from zfuse.ingest.extra import missing_extra
 from zfuse.ingest.files import directory_table, files_table
 from zfuse.ingest.key_table import METADATA, KeyTable, hierarchy
 from zfuse.ingest.parsed import FileTable, ParsedSource
@@ -236,10 +235,7 @@ def _add_records(references: References, array: str, first: int, data: bytes) ->
 
 
 def _read_parquet(data: bytes) -> Any:  # noqa: ANN401 - a pandas data frame
-    try:
-        fastparquet = import_module("fastparquet")
-    except ImportError as exc:
-        raise missing_extra(exc) from exc
+    fastparquet = import_module("fastparquet")
     try:
         return fastparquet.ParquetFile(io.BytesIO(data)).to_pandas()
     except Exception as exc:

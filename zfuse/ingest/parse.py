@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from zfuse.errors import InvalidInputError, NotFoundError, ZfuseError
+from zfuse.ingest.extra import missing_extra
 from zfuse.ingest.kerchunk import parse_kerchunk_json, parse_kerchunk_parquet
 from zfuse.ingest.parsed import ParsedNode, ParsedSource
 from zfuse.ingest.parsers import parse_file
@@ -21,6 +22,13 @@ def parse_source(source: Source) -> ParsedSource:
         InvalidInputError: it is of no known format, half-written, or beyond Zarr v3.
         NotFoundError: there is nothing, or not the group that is asked for.
     """
+    try:
+        return _parsed(source)
+    except ImportError as exc:
+        raise missing_extra(exc) from exc
+
+
+def _parsed(source: Source) -> ParsedSource:
     access = ObjectAccess(source.options)
     kind = source.format
     if kind in {"auto", "kerchunk"}:

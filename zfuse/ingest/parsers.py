@@ -13,7 +13,6 @@ import numpy as np
 
 from zfuse.errors import InvalidInputError, ZfuseError
 from zfuse.format.ragged import Ragged
-from zfuse.ingest.extra import missing_extra
 from zfuse.ingest.files import files_table
 from zfuse.ingest.metadata import group_document, v3_document
 from zfuse.ingest.parsed import ChunkTable, ParsedNode, ParsedSource
@@ -39,10 +38,8 @@ def parse_file(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Zarr v3 has no standard for yet
             group = _manifest_group(access, location, kind, skip)
-    except ZfuseError:
+    except (ZfuseError, ImportError):
         raise
-    except ImportError as exc:
-        raise missing_extra(exc) from exc
     except Exception as exc:
         raise InvalidInputError(
             f"{location} can not be referenced as {kind}: {_one_line(exc)}; see --skip, if it is"

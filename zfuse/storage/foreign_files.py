@@ -369,7 +369,7 @@ def _translated(what: str) -> Iterator[None]:
     """Turn what the block raises into errors that name *what*."""
     try:
         yield
-    except ZfuseError:
+    except (ZfuseError, ImportError):
         raise
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise NotFoundError(f"{what} does not exist") from exc
