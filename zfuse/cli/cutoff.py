@@ -98,6 +98,7 @@ def sessions_of(target: Target, repository: Repository) -> list[KeptFiles]:
     """Return the sessions on this machine that change *repository*, in use or kept.
 
     Raises:
+        BusyError: a mount of it does not answer, so where its sessions are is not known.
         JournalError: one of them can not be read.
     """
     found = {each.directory: each for each in _sessions(target, repository)}
@@ -156,18 +157,18 @@ async def expiration_cutoff(
 
 def _sessions(target: Target, repository: Repository) -> Iterator[KeptFiles]:
     url = repository.storage.url
-    for state in {*_state_directories(target)}:
+    for state in {*_state_directories(target, url)}:
         own = sessions_directory(state, repository)
         for session in find_sessions(state):
             if session.directory.parent == own or is_same_repository(session.repository, url):
                 yield session
 
 
-def _state_directories(target: Target) -> Iterator[Path]:
+def _state_directories(target: Target, url: str) -> Iterator[Path]:
     yield state_directory()
     journal = target.layer.get("journal")
     if journal is not None:
         yield Path(journal).expanduser().absolute()
-    for _, settings in settings_of_mounts():
+    for _, settings in settings_of_mounts(url):
         if settings["journal"]:
             yield Path(settings["journal"])
