@@ -121,7 +121,8 @@ async def _ingest(
         into = joined(place.path, (choices["into"] or "").strip("/"))
         nodes = _nodes(sources, [node for _, node in named], into, choices)
         message = choices["message"] or _message(sources)
-        kept = _state(target.location, sources, nodes)
+        # A run of one source that is killed has nothing yet that could be kept.
+        kept = _state(target.location, sources, nodes) if len(sources) > 1 else None
         how = Parsing(choices["jobs"], choices["dask"], kept, choices["resume"])
         progress = Progress()
         try:
