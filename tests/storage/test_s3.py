@@ -227,7 +227,7 @@ async def test_a_down_endpoint_is_a_timeout_at_the_deadline(opener, s3_server, c
             "s3://bucket", options(s3_server, endpoint_url=endpoint, deadline_s=1.5)
         )
         # A busy machine may not come to connect before the deadline.
-        with pytest.raises(StorageTimeoutError, match="connect|no answer") as caught:
+        with pytest.raises(StorageTimeoutError, match=r"connect|no answer") as caught:
             await EVERY_CALL[call](storage)
     assert caught.value.exit_code == 75
 
