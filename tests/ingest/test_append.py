@@ -94,6 +94,30 @@ async def test_what_does_not_fit(archive, change, words):
     assert archive.history() == before
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("units", "days since 2001"),
+        ("scale_factor", 0.5),
+        ("_FillValue", 7),
+        ("calendar", "noleap"),
+    ],
+)
+async def test_numbers_that_mean_something_else(archive, name, value):
+    """One set of attributes stays for all, so values of another meaning would read wrong."""
+    for number, attributes in enumerate(({"units": "days since 2000"}, {name: value})):
+        zarr.create_array(
+            archive.data / f"m{number}", data=np.arange(4), chunks=(2,), dimension_names=("time",),
+            attributes={"units": "days since 2000", "history": f"run {number}"} | attributes,
+        )  # fmt: skip
+    archive.settle()
+    await archive.ingest((archive.data / "m0", "/a"), append_dim="time")
+    with pytest.raises(InvalidInputError, match=rf"/a can not be .*its attribute '{name}' is"):
+        await archive.ingest((archive.data / "m1", "/a"), append_dim="time")
+    await archive.ingest((archive.data / "m0", "/a"), append_dim="time")
+    assert arrays_of(archive.store())["a"].tolist() == [0, 1, 2, 3] * 2
+
+
 async def test_an_array_that_would_end_before_the_others(archive):
     write(archive.data / "m0", 0)
     month(1)[["t"]].drop_vars("time").to_zarr(

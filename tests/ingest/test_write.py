@@ -36,7 +36,7 @@ def month(number: int) -> xr.Dataset:
 
 
 def write_files(directory) -> None:
-    chunks = {"t": {"chunksizes": (2, 3), "zlib": True}}
+    chunks = {"t": {"chunksizes": (2, 3), "zlib": True}, "time": {"units": "days since 2000-01-01"}}
     for number in range(2):
         month(number).to_netcdf(directory / f"m{number}.nc", engine="netcdf4", encoding=chunks)
     shape = {"t": {"chunks": (2, 3)}, "time": {"units": "days since 2000-01-01"}}
@@ -143,6 +143,17 @@ def test_append(both, loaded):
     both.write(opened(both.data / "m1.nc", loaded), append_dim="time")
     # VirtualiZarr lets arrays without the dimension lead to the second file, zfuse to the first.
     assert both.compare(locations=False)["t"].shape == (8, 6)
+
+
+def test_append_of_times_since_another_day(both):
+    """VirtualiZarr's writer takes them, and the times of the second month read as the first's."""
+    both.write(opened(both.data / "m0.nc", ()))
+    virtual = opened(both.data / "m1.nc", ())
+    virtual["time"].attrs["units"] = "days since 2000-01-05"
+    session = both.ours.writable_session("main")
+    with pytest.raises(zfuse.IcechunkError, match="/time can not be extended: its attribute 'unit"):
+        zfuse.virtual.write(virtual, session.store, append_dim="time")
+    assert not session.has_uncommitted_changes
 
 
 def test_data_sets_that_xarray_combined(both):

@@ -68,6 +68,17 @@ def make_v2(path) -> None:
 def _make_odd(group) -> None:
     thirds = GRID / 3
     _make(group, "quantize", thirds, (4, 4), filters=[numcodecs.Quantize(2, "<f8")])
+    for name, dtype, short in (
+        ("big", ">f8", ">f8"),
+        ("short", "<f8", "<f4"),
+        ("both", ">f8", ">f4"),
+    ):
+        quantize = [numcodecs.Quantize(2, dtype, astype=short)]
+        for order in "CF":
+            _make(
+                group, f"quantize_{name}_{order}", thirds.astype(dtype), (4, 4),
+                filters=quantize, order=order,
+            )  # fmt: skip
     _make(group, "bitround", thirds.astype("f4"), (4, 4), filters=[numcodecs.BitRound(8)])
     _make(group, "packbits", GRID % 3 == 0, (4, 4), filters=[numcodecs.PackBits()])
     both = [numcodecs.Delta(dtype="<i8", astype="<i4"), numcodecs.Delta(dtype="<i4")]

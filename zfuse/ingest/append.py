@@ -18,6 +18,11 @@ from zfuse.ingest.placement import Arrival, put_chunks
 from zfuse.repo.workspace import Workspace
 
 _SAME: Final = ("data_type", "codecs", "fill_value", "chunk_grid", "dimension_names")
+_MEANING: Final = (
+    *("units", "calendar", "scale_factor", "add_offset", "_FillValue", "missing_value"),
+    *("_Unsigned", "dtype", "flag_values", "flag_masks", "flag_meanings"),
+)
+"""Attributes that say what stored numbers stand for (CF conventions, and xarray's own)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +110,7 @@ def _extension(present: ArrayNode, node: ParsedNode, dimension: str) -> list[_Ex
     _check_same(present.path, before, after, axis)
     if axis is None:
         return []
+    _check_same_meaning(present.path, before, after)
     length = present.shape[axis].array_length
     chunk = _chunk_length(before, axis)
     if chunk is None or length % chunk:
@@ -143,6 +149,19 @@ def _check_same(
         raise InvalidInputError(
             f"{path} can not be extended: its shape is {shapes[0]}, that of the source {shapes[1]}"
         )
+
+
+def _check_same_meaning(path: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Check that numbers mean the same in both: one set of attributes stays for all of them."""
+    first, second = before.get("attributes") or {}, after.get("attributes") or {}
+    for name in _MEANING:
+        if first.get(name) != second.get(name):
+            raise InvalidInputError(
+                f"{path} can not be extended: its attribute {name!r} is"
+                f" {json.dumps(first.get(name))}, that of the source"
+                f" {json.dumps(second.get(name))}, so the same numbers would mean something else;"
+                " ingest the source to another node"
+            )
 
 
 def _plain(value: Json) -> Json:

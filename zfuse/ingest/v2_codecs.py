@@ -62,6 +62,9 @@ class _Stages:
         if identifier in _NATIVE:
             self.bytes.append(_NATIVE[identifier](codec, dtype))
             return
+        if identifier == "quantize" and not self.is_bytes:
+            self.arrays += _quantize(codec, dtype)
+            return
         configuration = {key: value for key, value in codec.get_config().items() if key != "id"}
         document_name = f"numcodecs.{identifier}"
         document = {"name": document_name, "configuration": configuration}
@@ -98,6 +101,21 @@ def _encoded_type(codec: Any, dtype: np.dtype[Any]) -> np.dtype[Any]:  # noqa: A
         case _:
             pass
     return encoded
+
+
+def _quantize(codec: Any, dtype: np.dtype[Any]) -> list[dict[str, Any]]:  # noqa: ANN401
+    """Return what Quantize does to data of *dtype*.
+
+    That of v3 never changes the type, nor looks at the order of bytes, which the codec after it
+    has undone by then.
+    """
+    native, encoded = (np.dtype(d).newbyteorder("=") for d in (dtype, codec.astype))
+    codecs = []
+    if native != encoded:
+        types = {"encode_dtype": encoded.str, "decode_dtype": native.str}
+        codecs.append({"name": "numcodecs.astype", "configuration": types})
+    configuration = {"digits": codec.digits, "dtype": encoded.str, "astype": encoded.str}
+    return [*codecs, {"name": "numcodecs.quantize", "configuration": configuration}]
 
 
 def _bytes_codec(dtype: np.dtype[Any]) -> dict[str, Any]:
