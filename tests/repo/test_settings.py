@@ -272,6 +272,9 @@ async def test_changes_of_others_are_kept(repository, store):
         ("compression.level", "high", "a whole number from 0 to 255"),
         ("compression.level", True, "a whole number"),
         ("compression", 3, "compression is a group"),
+        ("max_concurrent_requests", 0, "from 1 to 65535"),  # it would wait for ever
+        ("max_concurrent_decodes", 0, "from 1 to 65535"),
+        ("previous_file", 5, "a text"),
         ("inline_chunk_threshold_bytes", 65536, "from 0 to 65535"),
         ("manifest.splitting.split_sizes", [["any", []]], "any_array"),
         ("manifest.preload.preload_if", {"or": ["maybe"]}, "name_matches"),

@@ -13,6 +13,7 @@ from typing import Any, Final
 from zfuse.errors import InvalidInputError
 
 CONTAINERS_KEY: Final = "virtual_chunk_containers"
+_FORMER_KEY: Final = "previous_file"
 
 _U8, _U16, _U32, _U64 = (2**bits - 1 for bits in (8, 16, 32, 64))
 _I32: Final = 2**31 - 1
@@ -77,8 +78,9 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "get_partial_values_concurrency": _number(10, _U16),
     "compression.algorithm": Setting(SettingKind.ALGORITHM),
     "compression.level": _number(3, _U8),
-    "max_concurrent_requests": _number(256, _U16),
-    "max_concurrent_decodes": _number(None, _U16),
+    # With 0 of these two the official library waits for ever.
+    "max_concurrent_requests": _number(256, _U16, 1),
+    "max_concurrent_decodes": _number(None, _U16, 1),
     "caching.num_snapshot_nodes": _number(500_000, _U64),
     "caching.num_chunk_refs": _number(15_000_000, _U64),
     "caching.num_transaction_changes": _number(0, _U64),
@@ -128,7 +130,7 @@ _TOP: Final = (
     "storage",
     CONTAINERS_KEY,
     "manifest",
-    "previous_file",
+    _FORMER_KEY,
     "repo_update_retries",
     "num_updates_per_repo_info_file",
 )
@@ -166,6 +168,9 @@ def check_settings(values: Mapping[str, Any], before: Mapping[str, Any]) -> None
         value = find(values, key)
         if value != find(before, key) and not setting.takes(value):
             raise InvalidInputError(f"{key} can not be {value!r:.80}: it is {setting.wants}")
+    former = values.get(_FORMER_KEY)
+    if former is not None and former != before.get(_FORMER_KEY) and not isinstance(former, str):
+        raise InvalidInputError(f"{_FORMER_KEY} can not be {former!r:.80}: it is a text")
 
 
 def find(values: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401 - any value of JSON
