@@ -90,6 +90,28 @@ async def test_a_sync_has_no_chunk_left_to_store(place):
         assert kinds == {"manifests", "snapshots", "transactions", "overwritten", "repo"}
 
 
+@pytest.mark.expects_log("3 chunks are gone")
+@pytest.mark.parametrize("count", [20, 501])
+async def test_what_was_taken_for_garbage_is_stored_again(place, count, monkeypatch):
+    monkeypatch.setattr(upload, "OLD_US", 0)  # else the session had to be an hour old
+    async with driving(place / "repo", journal=place / "journal") as driven:
+        writer = Writer(driven)
+        array = json.dumps({**ARRAY, "shape": [count * SIZE]}).encode()
+        await writer.write("a/zarr.json", array)
+        for number in range(count):
+            await writer.write(f"a/c/{number}", bytes([number % 256]) * SIZE)
+        await quiet(writer, count)
+        for key in writer.stored[:3]:
+            await driven.storage.inner.delete(key)
+        outcome = await (await driven.branches.get("main")).sync(SyncRequest("all"))
+        assert outcome.chunks_stored == 3
+    official = icechunk.Repository.open(
+        icechunk.local_filesystem_storage(str(place / "repo"))
+    ).readonly_session(branch="main")
+    found = zarr.open_array(official.store, path="a", mode="r")[:]
+    assert found[::SIZE].tolist() == [number % 256 for number in range(count)]
+
+
 async def test_what_is_no_chunk_yet_is_not_stored(place):
     async with driving(place / "repo", journal=place / "journal") as driven:
         writer = Writer(driven)

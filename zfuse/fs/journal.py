@@ -288,8 +288,8 @@ class Journal:
             row.id,
         )
 
-    def set_ref(self, row_id: int, blob: str, ref_text: str) -> bool:
-        """Note where the bytes of *blob* were uploaded to; False if the file has others by now."""
+    def set_ref(self, row_id: int, blob: str, ref_text: str | None) -> bool:
+        """Note where the bytes of *blob* are stored, if so; False if the file has others by now."""
         return (
             self._count(
                 "UPDATE file SET ref = ? WHERE id = ? AND blob = ? AND closed",

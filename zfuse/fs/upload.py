@@ -5,14 +5,17 @@ bytes; what fails is left to the sync, which tells why.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import trio
 
 from zfuse.errors import CorruptionError, InvalidInputError, JournalError, ZfuseError
-from zfuse.format.chunk_ref import ChunkRef, InlineRef
+from zfuse.format.chunk_ref import ChunkRef, InlineRef, NativeRef
+from zfuse.format.ids import ChunkId
 from zfuse.format.zarr_json import ArrayMetadata, ChunkKeyEncoding
 from zfuse.fs.blobs import journal_errors
 from zfuse.fs.overlay_directory import OverlayDirectory
@@ -21,6 +24,7 @@ from zfuse.fs.plan import METADATA_NAME
 from zfuse.fs.staged import StagedFile, ref_to_text
 from zfuse.fs.staging import Staging
 from zfuse.repo.documents import ArrayDocument, chunk_fault, parse_document
+from zfuse.repo.missing_chunks import missing_chunks
 from zfuse.repo.new_chunk import is_inline, store_chunk_file
 from zfuse.repo.repository import Repository
 
@@ -29,6 +33,8 @@ log = logging.getLogger(__name__)
 AT_ONCE: Final = 8
 MOST_BYTES: Final = 64 << 20
 """Bytes under way at a time; a chunk that is larger goes alone."""
+OLD_US: Final = 3_600_000_000
+"""Garbage younger than this nobody collects where others may write."""
 
 _Parsed = tuple[ChunkKeyEncoding, ArrayDocument] | None
 
@@ -78,9 +84,12 @@ class Uploader:
     ) -> dict[int, ChunkRef]:
         """Store the bytes of *files* that are not stored yet; return where each is, by id.
 
-        *progress* is called with the bytes of each file that is done.
+        Those that were stored in a session that began long ago are looked at: somebody elsewhere
+        may have taken them for garbage, and then they are stored again. *progress* is called
+        with the bytes of each file that is done.
         """
         chosen = list(files)
+        await self._forget_lost(chosen)
         refs: dict[int, ChunkRef] = {}
         refs.update(await trio.to_thread.run_sync(self._small, chosen))
         left = iter(chosen)
@@ -99,6 +108,25 @@ class Uploader:
         except* ZfuseError as group:
             raise _first(group) from None
         return refs
+
+    async def _forget_lost(self, files: Sequence[StagedFile]) -> None:
+        """Forget where the bytes of *files* were stored if they are not there any more."""
+        journal = self._staging.begin()
+        if time.time_ns() // 1000 - (journal.fact("began_us") or 0) < OLD_US:
+            return
+        stored = {i: f.ref for i, f in enumerate(files) if isinstance(f.ref, NativeRef) and f.blob}
+        if not stored:
+            return
+        joined = b"".join(ref.chunk_id for ref in stored.values())
+        ids = np.frombuffer(joined, np.uint8).reshape(-1, ChunkId.SIZE)
+        gone = await missing_chunks(self._repository.storage, ids)
+        for number, is_gone in zip(stored, gone.tolist(), strict=True):
+            file = files[number]
+            if is_gone and file.blob is not None:
+                journal.set_ref(file.id, file.blob, None)
+                file.ref = None
+        if gone.any():
+            log.warning("%d chunks are gone from the store, as after gc: stored again", gone.sum())
 
     def _small(self, files: Iterable[StagedFile]) -> dict[int, ChunkRef]:
         """Read the bytes of those that go into a manifest; a thread does all of them at once."""

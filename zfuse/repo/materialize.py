@@ -4,8 +4,6 @@ Sources are asked for first, so that a run which can not succeed fetches nothing
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -17,30 +15,25 @@ from zfuse.errors import (
     CorruptionError,
     MissingObjectError,
     NotFoundError,
-    ObjectNotFoundError,
     ZfuseError,
 )
 from zfuse.format.extents import inside
 from zfuse.format.ids import ChunkId
-from zfuse.format.layout import chunk_key
 from zfuse.format.ragged import Ragged
 from zfuse.format.ref_columns import RefColumns, RefKind, merge, plain
 from zfuse.format.snapshot import ArrayNode
-from zfuse.repo.at_once import at_once
 from zfuse.repo.copy_pieces import CopiedPieces, PieceCopier
 from zfuse.repo.fsck_findings import Finding
 from zfuse.repo.fsck_listing import ChunkFiles
+from zfuse.repo.missing_chunks import missing_chunks
 from zfuse.repo.pieces import Pieces
 from zfuse.repo.session import Session
 from zfuse.repo.sources import BadSource, Sources
 from zfuse.repo.stored_pieces import StoredPieces
 from zfuse.repo.virtual import VirtualChunkResolver
-from zfuse.storage.base import ObjectInfo, Storage
+from zfuse.storage.base import Storage
 
 _MOST_TOLD: Final = 3
-_FEW: Final = 500
-"""So many objects are asked for one by one; for more all are listed, a thousand in a request."""
-_AT_ONCE: Final = 16
 
 
 class LostSourcesError(CorruptionError):
@@ -156,18 +149,7 @@ async def _check_stored(storage: Storage, replaced: Sequence[RefColumns]) -> Non
     """
     native = [columns.chunk_ids[columns.kinds == RefKind.NATIVE] for columns in replaced]
     ids = np.unique(np.concatenate([np.empty((0, ChunkId.SIZE), np.uint8), *native]), axis=0)
-    if len(ids) <= _FEW:
-        found: list[ObjectInfo] = []
-
-        async def ask(chunk_id: ChunkId) -> None:
-            with suppress(ObjectNotFoundError):
-                found.append(await storage.head(chunk_key(chunk_id)))
-
-        await at_once([partial(ask, ChunkId(row.tobytes())) for row in ids], most=_AT_ONCE)
-        gone = len(ids) - len(found)
-    else:
-        files = await ChunkFiles.listed(storage)
-        gone = int((files.find(ids) < 0).sum())
+    gone = int((await missing_chunks(storage, ids)).sum())
     if gone:
         raise MissingObjectError(
             f"{gone} chunk objects that were stored are gone, as after zfuse gc; nothing was"
