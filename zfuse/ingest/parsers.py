@@ -6,6 +6,7 @@ dimensions, which no xarray data set does.
 
 import warnings
 from collections.abc import Iterator, Set
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import numpy as np
 from zfuse.errors import InvalidInputError, ZfuseError
 from zfuse.format.ragged import Ragged
 from zfuse.ingest.files import files_table
+from zfuse.ingest.hdf5 import contents_of
 from zfuse.ingest.metadata import group_document, v3_document
 from zfuse.ingest.parsed import ChunkTable, ParsedNode, ParsedSource
 from zfuse.storage.foreign_files import ObjectAccess
@@ -37,7 +39,10 @@ def parse_file(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Zarr v3 has no standard for yet
-            group = _manifest_group(access, location, kind, skip)
+            if kind == "hdf5":
+                nodes = tuple(_hdf5_nodes(access, location, skip))
+            else:
+                nodes = tuple(_nodes(_group(access, location, kind, skip), "", location, skip))
     except (ZfuseError, ImportError):
         raise
     except Exception as exc:
@@ -45,15 +50,30 @@ def parse_file(
             f"{location} can not be referenced as {kind}: {_one_line(exc)}; see --skip, if it is"
             " about a part of it"
         ) from exc
-    nodes = tuple(_nodes(group, "", location, skip))
     return ParsedSource(location, kind, nodes, files)
 
 
-def _manifest_group(access: ObjectAccess, location: str, kind: str, skip: Set[str]) -> Any:  # noqa: ANN401
+def _hdf5_nodes(access: ObjectAccess, location: str, skip: Set[str]) -> Iterator[ParsedNode]:
+    """Yield the nodes of an HDF5 file, group by group: the parser leaves out only what is in one.
+
+    What it takes for missing, but is kept among the metadata of the file, is put back.
+    """
+    registry = access.registry()
+    reader = import_module("obspec_utils.readers").BlockStoreReader(*registry.resolve(location))
+    contents = contents_of(reader, location, skip)
+    for path, groups in contents.groups.items():
+        parser = import_module("virtualizarr.parsers").HDFParser(
+            group=path or None,
+            drop_variables=skip | groups,
+            reader_factory=lambda *_: reader,  # what was read of it need not be read again
+        )
+        for node in _nodes(group_of(parser(url=location, registry=registry)), path, location, skip):
+            yield replace(node, chunks=contents.compact.get(node.path, node.chunks))
+
+
+def _group(access: ObjectAccess, location: str, kind: str, skip: Set[str]) -> Any:  # noqa: ANN401
     registry = access.registry()
     match kind:
-        case "hdf5":
-            parser = import_module("virtualizarr.parsers").HDFParser(drop_variables=skip)
         case "netcdf3":
             parser = import_module("virtualizarr.parsers").NetCDF3Parser(skip_variables=skip)
         case "grib":
