@@ -9,7 +9,7 @@ import trio
 from tests.compat.documents import array_document
 from tests.repo.driving import NoVirtualChunks, official, open_repository, zfuse_keys
 from tests.repo.stores import Store, another
-from zfuse.errors import MissingObjectError, NotFoundError, ReadOnlyError
+from zfuse.errors import InvalidInputError, MissingObjectError, NotFoundError, ReadOnlyError
 from zfuse.format.ids import ChunkId
 from zfuse.format.repo_info import Availability, RepoInfo
 from zfuse.repo.create import create_repository
@@ -180,6 +180,24 @@ async def pages(repository):
         before = info.repo_before_updates
         blob = before and await repository.storage.get(f"overwritten/{before}")
         info = RepoInfo.decode(blob.data) if blob else None
+
+
+@pytest.mark.parametrize("late_s", [-3600, 3600])
+async def test_nothing_is_deleted_where_the_clock_of_the_store_is_another(late_s):
+    """By this machine's clock a chunk that somebody stored just now may be an hour old."""
+    storage = Store()
+    await create_repository(storage)
+    repository = await Repository.open(storage, virtual=NoVirtualChunks())
+    session = await Session.open(repository, "main")
+    await session.set_metadata("/a", LINE)
+    await session.set_chunk("/a", (1,), BIG)
+    before = await objects(storage)
+    storage.late_s = late_s
+    with pytest.raises(InvalidInputError, match=r"clocks .* 3[56]\d\d s apart"):
+        await collect_garbage(repository, now())
+    assert await objects(storage) == before
+    storage.late_s = late_s // 10
+    assert (await collect_garbage(repository, now())).chunks_deleted == 1
 
 
 async def test_young_former_states_stay(tmp_path):

@@ -20,14 +20,17 @@ from zfuse.format.layout import (
     CHUNKS_PREFIX,
     MANIFESTS_PREFIX,
     OVERWRITTEN_PREFIX,
+    REPO_INFO_KEY,
     SNAPSHOTS_PREFIX,
     TRANSACTIONS_PREFIX,
+    backup_name,
     overwritten_key,
 )
 from zfuse.format.ref_columns import RefColumns, RefKind
 from zfuse.format.repo_info import RepoInfo
 from zfuse.format.repo_update import Stamp
 from zfuse.repo.id_set import IdSet
+from zfuse.repo.new_ids import new_id
 from zfuse.repo.publish import change_repository, now_us
 from zfuse.repo.reachable import Tell, manifests_of, quiet, snapshots_of_refs, visit_references
 from zfuse.repo.repository import Repository
@@ -37,6 +40,7 @@ from zfuse.storage.base import ObjectInfo
 U8 = npt.NDArray[np.uint8]
 
 _DELETES_AT_ONCE: Final = 64
+_MAX_CLOCK_DIFFERENCE_S: Final = 600
 _UPDATE_US: Final = 3_600_000_000
 """Longer than this no change of the repository takes from its backup to its publication."""
 
@@ -75,12 +79,15 @@ async def collect_garbage(
     what would be deleted.
 
     Raises:
+        InvalidInputError: this machine's clock and the store's are too far apart.
         ReadOnlyError: the repository takes no changes.
         MissingObjectError: a file is gone that tells what is needed; nothing is deleted.
         StorageError: the store failed; what is left is whole, and the next run goes on.
     """
     older_than = min(older_than, now_us())
     await repository.refresh()
+    if not dry_run:
+        await _check_clocks(repository)
     roots = await _roots(repository, older_than, keep, dry_run=dry_run)
     needed = await _mark(repository, roots, tell)
     sweeper = Sweeper(repository.storage, max_concurrent_deletes, dry_run)
@@ -105,6 +112,26 @@ async def collect_garbage(
         backups_deleted=backups.count,
         backup_bytes_deleted=backups.nbytes,
     )
+
+
+async def _check_clocks(repository: Repository) -> None:
+    """Make sure that a cut-off by this machine's clock means the same by the store's.
+
+    It is asked when it stored an object of no bytes, which goes again.
+    """
+    if repository.is_read_only:
+        return  # what follows says so
+    storage, before = repository.storage, now_us()
+    key = overwritten_key(backup_name(REPO_INFO_KEY, before, new_id(SnapshotId)))
+    await storage.put(key, b"")
+    stored_at = (await storage.head(key)).last_modified_ns // 1000
+    await storage.delete(key)
+    apart = max(before - stored_at, stored_at - now_us()) // 1_000_000
+    if apart > _MAX_CLOCK_DIFFERENCE_S:
+        raise InvalidInputError(
+            f"the clocks of this machine and of {storage.url} are {apart} s apart, so what is old"
+            " there is not known; set the clock and try again"
+        )
 
 
 async def _sweep(sweeper: Sweeper, prefix: str, choose: Choose, tell: Tell) -> Swept:
