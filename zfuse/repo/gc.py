@@ -73,10 +73,10 @@ async def collect_garbage(
 ) -> GcSummary:
     """Delete what was stored before *older_than* (microseconds since 1970) and nobody needs.
 
-    Needed is what refs lead to, the snapshots of *keep*, and those stored since then, be they on
-    a branch or not. *older_than* must be before any session began that is
-    not committed yet: chunks of those are nobody's so far. With ``dry_run`` the summary tells
-    what would be deleted.
+    Needed is what refs lead to, the snapshots of *keep*, and in version 2 those stored since
+    then, be they on a branch or not; version 1 has no list of them, so of such a one older
+    chunks can go. *older_than* must be before any session began that is not committed yet:
+    chunks of those are nobody's so far. With ``dry_run`` the summary tells what would be deleted.
 
     Raises:
         InvalidInputError: this machine's clock and the store's are too far apart.
