@@ -14,6 +14,7 @@ from zfuse.ingest.metadata import (
     json_attributes,
     v2_document,
     v3_document,
+    without_strange_mask,
 )
 
 ZARRAY = {
@@ -66,9 +67,39 @@ def test_fill_values_that_xarray_reads():
     assert encoded_fill_value(np.True_, np.dtype("?")) is True
     assert len(encoded_fill_value(1 + 2j, np.dtype("c8"))) == 2
     assert encoded_fill_value(b"x", np.dtype("S1")) is None
+    assert encoded_fill_value(float("inf"), np.dtype("i2")) is None
     assert "_FillValue" not in converted(fill_value=None)["attributes"]
     assert converted(fill_value=None)["fill_value"] == 0.0
     assert converted(fill_value="NaN")["fill_value"] == "NaN"
+
+
+@pytest.mark.parametrize(
+    ("changes", "attributes", "mask"),
+    [
+        ({"dtype": "<U2", "fill_value": "zz"}, {}, {"missing_value": "zz"}),
+        ({"dtype": "<U2", "fill_value": None}, {"_FillValue": "zz"}, {}),
+        ({"dtype": "|S2", "fill_value": "enp6"}, {"_FillValue": "zz"}, {}),
+        ({"dtype": "<M8[s]", "fill_value": "NaT"}, {"_FillValue": 7}, {}),
+        ({"dtype": "<i2", "fill_value": None}, {"_FillValue": float("nan")}, {}),
+        ({"dtype": "<i2", "fill_value": None}, {"_FillValue": [7]}, {"_FillValue": 7}),
+        ({"dtype": "<i2", "fill_value": 7}, {"_FillValue": "x"}, {"_FillValue": 7}),
+        (
+            {"dtype": "|O", "fill_value": "", "filters": [{"id": "vlen-utf8"}]},
+            {"missing_value": "x"},
+            {"missing_value": "x"},
+        ),
+    ],
+)
+def test_masks_that_xarray_could_not_read(changes, attributes, mask):
+    """One of these, and it opens nothing of the whole group."""
+    found = converted(attributes, **changes)
+    assert found["attributes"] == mask
+    document = {"data_type": "string", "attributes": {"_FillValue": "x", "units": "m"}}
+    kept = without_strange_mask(document)["attributes"]
+    assert kept == {"units": "m", "missing_value": "x"}
+    assert (
+        without_strange_mask({**document, "data_type": "int8"})["attributes"]["_FillValue"] == "x"
+    )
 
 
 def test_chunks_of_length_0():

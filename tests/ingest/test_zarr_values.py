@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 
 from tests.ingest.archive import arrays_of, equal_arrays, new_archive
@@ -28,6 +29,27 @@ async def test_every_array_reads_the_same(archive, make):
     expected = arrays_of(archive.data / "old.zarr")
     assert report.ingested[0].arrays == len(expected)
     equal_arrays(arrays_of(archive.store()), expected)
+
+
+async def test_xarray_masks_the_same(archive):
+    """A v2 store of zarr-python's own making, whose fill values xarray takes for missing data."""
+    group = zarr.open_group(archive.data / "old.zarr", mode="w", zarr_format=2)
+    names = {"_ARRAY_DIMENSIONS": ["x"]}
+    for name, values in {
+        "text": np.array(["a", ""], dtype=object), "fixed": np.array(["a", ""]),
+        "number": np.array([0, 5]), "real": np.array([0, 5.5]), "date": np.array([1, 2], "M8[ns]"),
+    }.items():  # fmt: skip
+        kind = str if name == "text" else values.dtype
+        array = group.create_array(name, shape=(2,), dtype=kind, attributes=names)
+        array[...] = values
+    archive.settle()
+    await archive.ingest(archive.data / "old.zarr")
+    with (
+        xr.open_zarr(archive.data / "old.zarr", consolidated=False) as expected,
+        xr.open_zarr(archive.store(), consolidated=False) as found,
+    ):
+        xr.testing.assert_equal(found.load(), expected.load())
+        assert found["text"].isnull().sum() == 1
 
 
 async def test_no_chunk_is_copied(archive):

@@ -27,6 +27,7 @@ _V2_MEMBERS: Final = frozenset(
     {"zarr_format", "shape", "chunks", "dtype", "compressor", "fill_value", "order", "filters"}
     | {"dimension_separator"}
 )
+_MASKED_TYPES: Final = ("bool", "int", "uint", "float", "complex")
 _MISSING: Final = frozenset({"_FillValue", "missing_value"})
 
 
@@ -134,39 +135,59 @@ def _keep_mask(attributes: dict[str, Any], metadata: Any) -> None:  # noqa: ANN4
     """Say in the attribute ``_FillValue`` what the fill value of v2 says to xarray.
 
     xarray takes that of v2 for missing data, that of v3 only if the attribute repeats it, in
-    an encoding of its own. Where v2 has none it takes the attribute, as a plain number.
+    an encoding of its own, and of strings the attribute ``missing_value``. Where v2 has none it
+    takes the attribute, as a plain number. What it could not read goes, as it would open none
+    of the arrays then.
     """
+    given = attributes.pop("_FillValue", None)
     value = metadata.fill_value
     if value is None:
-        value = attributes.get("_FillValue")
+        value = given[0] if isinstance(given, list) and len(given) == 1 else given
         if not isinstance(value, int | float):
             return
-    encoded = encoded_fill_value(value, metadata.dtype.to_native_dtype())
+    dtype = metadata.dtype.to_native_dtype()
+    encoded = encoded_fill_value(value, dtype)
     if encoded is not None:
         attributes["_FillValue"] = encoded
+    elif dtype.kind in "UT":
+        attributes.setdefault("missing_value", str(value))
 
 
 def encoded_fill_value(value: Any, dtype: np.dtype[Any]) -> Any:  # noqa: ANN401 - a scalar, JSON
     """Return *value* as xarray keeps it in the attribute ``_FillValue`` of an array of *dtype*.
 
-    None stands for types whose fill values it can not read back.
+    None stands for types whose fill values it can not read back, and for numbers that no value
+    of *dtype* equals.
     """
     encoded: Any = None
     match dtype.kind:
         case "f":
             encoded = _base64(struct.pack("<d", float(value)))
-        case "i" | "u":
+        case "i" | "u" if float(value).is_integer():
             encoded = int(value)
         case "b":
             encoded = bool(value)
         case "c":
             parts = (np.real(value), np.imag(value))
             encoded = [_base64(struct.pack("<d", float(part))) for part in parts]
-        case "T":
-            encoded = str(value)
         case _:
             pass
     return encoded
+
+
+def without_strange_mask(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of an array of v3 without a ``_FillValue`` that xarray can not read.
+
+    That is one of strings, bytes or times: it would open none of the arrays beside it. For
+    strings it takes ``missing_value`` instead.
+    """
+    attributes = dict(document.get("attributes") or {})
+    kind = document.get("data_type")
+    if not (isinstance(kind, str) and kind.startswith(_MASKED_TYPES)):
+        value = attributes.pop("_FillValue", None)
+        if kind == "string" and isinstance(value, str):
+            attributes.setdefault("missing_value", value)
+    return {**document, "attributes": attributes}
 
 
 def _base64(data: bytes) -> str:

@@ -16,7 +16,7 @@ from zfuse.errors import InvalidInputError, ZfuseError
 from zfuse.format.ragged import Ragged
 from zfuse.ingest.files import files_table
 from zfuse.ingest.hdf5 import contents_of
-from zfuse.ingest.metadata import group_document, v3_document
+from zfuse.ingest.metadata import group_document, v3_document, without_strange_mask
 from zfuse.ingest.parsed import ChunkTable, ParsedNode, ParsedSource
 from zfuse.storage.foreign_files import ObjectAccess
 
@@ -122,7 +122,7 @@ def array_document(name: str, metadata: dict[str, Any]) -> bytes:
             f"array {name} has a structured data type, which Zarr v3 has no standard for; leave"
             " it out with --skip, or copy its fields to arrays of their own"
         )
-    return v3_document(name, metadata)
+    return v3_document(name, without_strange_mask(metadata))
 
 
 def chunk_table(manifest: Any, places: dict[str, int]) -> ChunkTable:  # noqa: ANN401

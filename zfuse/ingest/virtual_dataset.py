@@ -135,8 +135,9 @@ def _array(path: str, variable: Any, places: dict[str, int]) -> ParsedNode:  # n
         if key in variable.encoding:
             attributes[key] = variable.encoding[key]
     if isinstance(attributes.get("_FillValue"), int | float | np.number):
-        fill_value = encoded_fill_value(attributes["_FillValue"], variable.dtype)
-        attributes["_FillValue"] = fill_value
+        fill_value = encoded_fill_value(attributes.pop("_FillValue"), variable.dtype)
+        if fill_value is not None:
+            attributes["_FillValue"] = fill_value
     metadata |= {"attributes": attributes, "dimension_names": list(variable.dims)}
     document = array_document(path, metadata)
     return ParsedNode(path, document, chunk_table(variable.data.manifest, places))
