@@ -84,6 +84,20 @@ async def test_metadata_that_are_half_written(archive, refused, name, content):
     await refused(InvalidInputError, f"old.zarr/{name} is not", source)
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("member", [{"attributes": [1]}, {"chunks": 5}, {"dimension_separator": 1}])
+async def test_metadata_of_other_types(archive, refused, zarr_format, member):
+    source = archive.data / "old.zarr"
+    zarr.open_group(source, mode="w", zarr_format=zarr_format).create_array("a", data=GRID)
+    place = source / "a" / ("zarr.json" if zarr_format == 3 else ".zarray")
+    if zarr_format == 3:
+        member = {"attributes": next(iter(member.values()))}
+    elif "attributes" in member:
+        member = {"compressor": {"id": "gzip", "level": None}}
+    place.write_text(json.dumps(json.loads(place.read_text()) | member))
+    await refused(InvalidInputError, "old.zarr/a", source)
+
+
 async def test_a_chunk_that_is_half_written(archive, refused):
     zarr.create_array(archive.data / "a", data=GRID, chunks=(4, 4))
     (archive.data / "a" / "c" / "1" / "2").write_bytes(b"")

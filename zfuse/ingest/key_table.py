@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from zfuse.errors import CorruptionError, InvalidInputError
+from zfuse.errors import CorruptionError, InvalidInputError, ZfuseError
 from zfuse.format.ragged import Ragged
 from zfuse.format.zarr_json import ArrayMetadata, V2ChunkKeys
 from zfuse.ingest.chunk_keys import (
@@ -80,7 +80,7 @@ def hierarchy(table: KeyTable, source: str, skip: Set[str] = frozenset()) -> tup
     for path in _directories(table.documents):
         if not skip.isdisjoint(path.split("/")):
             continue
-        found = _node(_Documents(table.documents, path, source))
+        found = _sound_node(_Documents(table.documents, path, source))
         if isinstance(found, _Array):
             arrays.append(found)
         elif found is not None:
@@ -118,6 +118,18 @@ class _Documents:
         if not isinstance(loaded, dict):
             raise InvalidInputError(f"{self.name}/{name} is not a JSON object")
         return loaded
+
+
+def _sound_node(documents: _Documents) -> _Array | bytes | None:
+    """Do what ``_node`` does for metadata whatever somebody wrote into them."""
+    try:
+        return _node(documents)
+    except ZfuseError:
+        raise
+    except Exception as exc:  # a list, say, where a number should be
+        raise InvalidInputError(
+            f"{documents.name}: its metadata are damaged: {type(exc).__name__}: {exc}"
+        ) from exc
 
 
 def _node(documents: _Documents) -> _Array | bytes | None:
