@@ -293,3 +293,28 @@ async def test_nothing_is_committed_if_all_fail(archive):
     assert report.snapshot is None
     assert len(report.failed) == 1
     assert snapshot_of(archive) == before
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        (["file", -1, 8], "8 bytes at -1, which no file has"),
+        (["file", 0, -8], "-8 bytes at 0, which no file has"),
+        (["file", 2**64 - 4, 8], "which no file has"),
+        (["file", 2**70, 8], "which no file has"),
+        (["file", 0, 9], "behind the end of their file"),
+        (["{{x}}", 0, 8], "templates that are no texts"),
+        (["", 0, 8], "is a directory"),
+    ],
+)
+async def test_kerchunk_references_to_nowhere(archive, refused, reference, words):
+    (archive.data / "file").write_bytes(bytes(8))
+    zarray = {
+        "zarr_format": 2, "shape": [1], "chunks": [1], "dtype": "<f8", "order": "C",
+        "compressor": None, "filters": None, "fill_value": 0.0,
+    }  # fmt: skip
+    references = {".zgroup": '{"zarr_format": 2}', "a/.zarray": zarray, "a/0": reference}
+    whole = {"version": 1, "refs": references}
+    whole |= {"templates": {"x": 5}} if "{{" in str(reference[0]) else {}
+    (archive.data / "references.json").write_text(json.dumps(whole))
+    await refused(InvalidInputError, words, archive.data / "references.json")

@@ -26,6 +26,7 @@ from zfuse.ingest.parsed import FileTable, ParsedSource
 from zfuse.storage.foreign_files import ObjectAccess, canonical_url, split_url
 
 _WHOLE: Final = np.uint64(2**64 - 1)  # the length of a reference to a whole file
+_FARTHEST: Final = 2**62  # sums of two of these do not begin again at 0
 _TEMPLATE: Final = "{{"
 _COLUMNS: Final = ("path", "raw", "offset", "size")  # of a parquet file
 
@@ -76,7 +77,16 @@ class References:
                 self._add_row(key, -1, (0, 0), _bytes(key, value))
 
     def add_part(self, key: str, url: str, offset: int, length: int) -> None:
-        """Add a reference to a part of a file."""
+        """Add a reference to a part of a file.
+
+        Raises:
+            InvalidInputError: no file has such a part.
+        """
+        if not (0 <= offset <= _FARTHEST and (0 <= length <= _FARTHEST or length == _WHOLE)):
+            raise InvalidInputError(
+                f"the kerchunk reference of {key} is to {length} bytes at {offset}, which no file"
+                " has"
+            )
         if length:  # else there is no chunk
             self._add_row(key, self.row_of(url), (offset, length), None)
 
@@ -159,6 +169,8 @@ def _substituted(loaded: Mapping[str, Any], location: str) -> Mapping[str, Any]:
     templates = loaded.get("templates") or {}
     if not templates:
         return references
+    if not isinstance(templates, dict) or not all(isinstance(t, str) for t in templates.values()):
+        raise InvalidInputError(f"{location} has templates that are no texts by name")
     return {key: _with_templates(value, templates) for key, value in references.items()}
 
 

@@ -8,6 +8,7 @@ Places are URLs in the form that virtual locations have (``file:///a%20b``, perc
 """
 
 import os
+import stat
 from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -211,6 +212,8 @@ class LocalFiles:
         """Return the one row of a file."""
         with _translated("/" + key):
             found = os.stat("/" + key)
+        if stat.S_ISDIR(found.st_mode):
+            raise InvalidInputError(f"/{key} is a directory")
         rows = _LocalRows()
         rows.add_row(os.fsencode(key), found)
         return rows.columns()
