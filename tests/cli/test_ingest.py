@@ -137,7 +137,7 @@ def test_what_fails(command, data, repository, tmp_path):
     command("ingest", data / "broken.zarr", repository).fails(2, "half-written")
     command("ingest", data / "one.zarr", tmp_path / "nothing").fails(10, "no Icechunk repository")
     command("ingest", data / "one.zarr", repository, "--branch", "other").fails(2, "other")
-    command("ingest", data / "one.zarr", repository, "--format", "hdf5").fails(2, "hdf5")
+    command("ingest", data / "one.zarr", repository, "--format", "hdf5").fails(2, "is a directory")
     command("ingest", "gs://bucket/x.zarr", repository).fails(2, "no virtual chunk container")
     command("ingest", data / "one.zarr").fails(2, "Missing argument")
     command("ingest", data / "one.zarr", repository, "--into", "a/../b").fails(2, "no node")
