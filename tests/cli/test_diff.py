@@ -86,6 +86,12 @@ def test_two_versions(command, branch, work):
     command("diff", work.repo, "v1", branch.name).says("deleted:", "/g/square")
     command("diff", work.repo, "v1").says("no differences")  # to main, where nothing happened
     command("diff", work.repo, "v1", "v1").says("no differences")
+    # Two words in a mount are refs, not a place and a ref.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(branch.path)
+        assert command("diff", before.id, newest.id, "--json").json["deleted"] == ["/h/square"]
+        assert command("diff", newest.id, before.id, "--json").json["new"] == ["/h/square"]
+        command("diff", "nope", "v1").fails(2, "nope")
 
 
 def test_wrong_usage(command, branch, work, tmp_path):

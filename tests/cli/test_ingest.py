@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import icechunk
 import netCDF4
@@ -127,6 +128,7 @@ def test_append_and_overwrite(command, data, repository):
     command(*again).fails(2, "/x exists", "--overwrite", "--append-dim")
     command(*again, "--overwrite").says()
     assert set(arrays(repository)) == {"x/a", "x/inner/b"}
+    command(*again, "--overwrite", "--append-dim", "time").fails(2, "give one of them")
 
 
 def test_what_fails(command, data, repository, tmp_path):
@@ -259,3 +261,16 @@ def test_a_killed_run_goes_on(data, repository, home, tmp_path):
     assert len(arrays(repository)) == 30
     assert len(list(official(repository).ancestry(branch="main"))) == 2
     assert not list((tmp_path / "home").rglob("*.npz"))
+
+
+def test_an_interrupt_ends_it_at_once(data, repository, home):
+    """Also while threads parse, which nothing can stop."""
+    sources = [f"{data / 'file.nc'}=/n{number}" for number in range(200)]
+    arguments = [sys.executable, "-m", "zfuse", "ingest", *sources, str(repository)]
+    kept = Path(home["HOME"], ".local", "state", "zfuse", "ingest")
+    with subprocess.Popen(arguments, env=home) as process:
+        while not list(kept.glob("*/*.npz")):  # it is at it
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert len(list(official(repository).ancestry(branch="main"))) == 1

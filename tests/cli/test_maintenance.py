@@ -223,6 +223,8 @@ def test_chunks_of_a_session_are_spared_until_they_are_committed(command, second
         for path in (*second.repo.glob("chunks/*"), *second.repo.glob("snapshots/*")):
             os.utime(path, (1, 1))
         command("gc", second.repo, "--older-than", "2h", *arguments[1:]).says("deleted")
+        told = command("gc", second.repo, "--older-than", "0s", *arguments[1:])
+        told.says("the branch main is mounted to be written to")
     assert new <= second.objects("chunks")
     (got,) = (each for each in second.official().ancestry(branch="main") if each.message == "mine")
     assert got.id == second.official().lookup_branch("main")

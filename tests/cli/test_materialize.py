@@ -102,6 +102,7 @@ def test_a_mount_shows_it_at_once(command, tmp_path):
         command("materialize", mounted.path / "tag/v1", "-m", "own").fails(2, "tag/v1 is fixed")
         other = mounted.path / "branch" / "dev"
         command("materialize", branch / "v", other, "-m", "own").fails(2, "not in one branch")
+        (branch / "NOTES").write_bytes(b"what no commit takes is in nobody's way")
         outcome = command("materialize", branch / "v", branch / "a", "-m", "own")
         outcome.says("branch main is at", "4 chunks of 1.7 KiB are its own now")
         shutil.rmtree(made.data)

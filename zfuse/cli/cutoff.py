@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from zfuse.errors import InvalidInputError, JournalError, NotFoundError
 from zfuse.format.ids import SnapshotId
 from zfuse.fs.kept_files import KeptFiles, find_sessions
 from zfuse.fs.writable import sessions_directory
+from zfuse.repo.publish import now_us
 from zfuse.repo.ref import parse_time
 from zfuse.repo.repository import Repository
 from zfuse.repo.stored_pieces import began_at, state_name
@@ -86,6 +87,12 @@ class Cutoff:
         if self.held_by is None:
             return
         what, way = "a session", "zfuse recover"
+        if isinstance(self.held_by, KeptFiles) and not self.held_by.files:
+            print(
+                f"the branch {output.plain(self.held_by.branch)} is mounted to be written to, so"
+                f" only what is older than {output.utc(self.at)} goes"
+            )
+            return
         if isinstance(self.held_by, UnfinishedCopy):
             what, way = "a run of zfuse materialize", "run it again to finish it"
         print(
@@ -101,6 +108,7 @@ def sessions_of(target: Target, repository: Repository) -> list[KeptFiles]:
         BusyError: a mount of it does not answer, so where its sessions are is not known.
         JournalError: one of them can not be read.
     """
+    now = now_us()
     found = {each.directory: each for each in _sessions(target, repository)}
     for session in found.values():
         if session.damage is not None or session.began is None:
@@ -109,7 +117,8 @@ def sessions_of(target: Target, repository: Repository) -> list[KeptFiles]:
                 f"{why}, so what it needs is not known; zfuse recover saves its files and"
                 " deletes it"
             )
-    return list(found.values())
+    # One that has nothing staged needs no more than what it stores from now on.
+    return [each if each.files else replace(each, began=now) for each in found.values()]
 
 
 def unfinished_copies(repository: Repository) -> list[UnfinishedCopy]:

@@ -1,6 +1,6 @@
 """``zfuse diff``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -9,7 +9,7 @@ import trio
 from zfuse.cli import output
 from zfuse.cli.options import storage_options, virtual_option
 from zfuse.cli.sessions import find_branch, print_changes
-from zfuse.cli.target import find_target, opened, split_arguments
+from zfuse.cli.target import find_target, is_target, opened, split_arguments
 from zfuse.errors import InvalidInputError
 from zfuse.repo.diff import difference
 from zfuse.repo.ref import parse_ref, resolve
@@ -32,8 +32,7 @@ def command(*, arguments: tuple[str, ...], as_json: bool, **flags: Any) -> None:
         raise InvalidInputError(
             "give at most one place and two refs: zfuse diff [PATH] [REF [REF]]"
         )
-    text, first = split_arguments(arguments[:2])
-    refs = [ref for ref in (first, *arguments[2:]) if ref is not None]
+    text, refs = _split(arguments)
     told = trio.run(_between, text, refs, flags) if refs else find_branch(text).call("diff")
     if as_json:
         output.print_json(told)
@@ -42,6 +41,18 @@ def command(*, arguments: tuple[str, ...], as_json: bool, **flags: Any) -> None:
     for each in told["metadata"]:
         print(f"  {output.plain(each['path'])}:")
         output.print_table([_member(row) for row in each["differences"]])
+
+
+def _split(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Tell REPO|PATH from the refs: of two words the first is it if it can be one, else a ref."""
+    match arguments:
+        case (place, first, second):
+            return place, [first, second]
+        case (first, second) if not is_target(first):
+            return None, [first, second]
+        case _:
+            text, ref = split_arguments(arguments)
+            return text, [] if ref is None else [ref]
 
 
 async def _between(text: str | None, refs: list[str], flags: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +18,7 @@ from zfuse.cli.target import Target, find_target, locate, opened
 from zfuse.daemon.control import call
 from zfuse.daemon.settings import merge
 from zfuse.daemon.settings import storage_options as interpreted
-from zfuse.errors import NotAllowedError, NotMountedError, ZfuseError
+from zfuse.errors import InvalidInputError, NotAllowedError, NotMountedError, ZfuseError
 from zfuse.ingest.placement import joined, node_path
 from zfuse.ingest.run import Choices, IngestReport, Request, ingest
 from zfuse.ingest.sources import FORMATS, Source, source_of
@@ -26,6 +28,7 @@ from zfuse.storage.options import StorageOptions
 
 _PARTLY: Final = 3
 _JOBS: Final = 4
+_INTERRUPTED: Final = 130
 
 
 @click.command(
@@ -69,7 +72,10 @@ def command(
     choices = {name: flags.pop(name) for name in _OWN}
     options = {name: flags.pop(name) for name in ("anonymous", *_SOURCES)}
     found = find_target(target, flags)
-    report = trio.run(_ingest, found, sources, choices, _source_options(found, options))
+    if choices["overwrite"] and choices["append_dim"] is not None:
+        raise InvalidInputError("--overwrite replaces and --append-dim extends; give one of them")
+    with _ending_on_interrupt():
+        report = trio.run(_ingest, found, sources, choices, _source_options(found, options))
     if found.inside or found.mounted:
         _refresh(target)
     if as_json:
@@ -77,6 +83,29 @@ def command(
     else:
         _print(report)
     return _PARTLY if report.failed else 0
+
+
+@contextmanager
+def _ending_on_interrupt() -> Iterator[None]:
+    """Let an interrupt end the process at once, as parsers in threads can not be stopped.
+
+    Whatever an ingest writes stands a sudden end; what was parsed is kept for --resume.
+    """
+
+    def end(_number: int, _frame: object) -> None:
+        if sys.stderr.isatty():
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        os._exit(_INTERRUPTED)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:
+        yield  # somebody else deals with it, or it is ignored
+        return
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 _OWN: Final = (

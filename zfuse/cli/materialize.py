@@ -13,7 +13,7 @@ from zfuse.cli import output
 from zfuse.cli.findings import finding_json, finding_line
 from zfuse.cli.options import storage_options, virtual_option
 from zfuse.cli.serving import copies_directory
-from zfuse.cli.sessions import explained
+from zfuse.cli.sessions import explained, has_changes
 from zfuse.cli.target import Place, Target, find_target, locate
 from zfuse.cli.ticker import ticking
 from zfuse.daemon.assemble import assembled
@@ -187,7 +187,8 @@ def _branch_of(places: Sequence[Place]) -> str:
 def _refuse_changes(mount: MountPoint, branch: str) -> None:
     """Raise UncommittedChangesError if the mount holds changes of *branch*."""
     sessions = call_mount(mount, "status", timeout_s=_ASK_S).get("sessions") or ()
-    if any(each["branch"] == branch and each["has_changes"] for each in sessions):
+    held = any(each["branch"] == branch and each["has_changes"] for each in sessions)
+    if held and has_changes(call_mount(mount, "diff", branch=branch)):
         raise UncommittedChangesError(
             f"{mount.path} has changes of branch {branch} that are not committed;"
             " zfuse sync or zfuse discard them first"

@@ -141,8 +141,13 @@ def print_changes(told: Mapping[str, Any], *, nothing: str) -> None:
     _print_some("untracked", told["untracked"])
     _print_some("being written", told["open_files"])
     _print_some("invalid", [f"{each['path']}: {each['reason']}" for each in told["invalid"]])
-    if not any(told[kind] for kind in _CHANGES):
+    if not has_changes(told):
         print(f"  {nothing}")
+
+
+def has_changes(told: Mapping[str, Any]) -> bool:
+    """Tell whether a diff names anything that a commit would take along, or refuse."""
+    return any(told[kind] for kind in _CHANGES)
 
 
 def _chunks(told: Mapping[str, Any]) -> str:
