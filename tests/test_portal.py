@@ -37,6 +37,19 @@ def test_errors_arrive():
         asyncio.run(run_async(fail))
 
 
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_exit_in_one_call_ends_no_other(kind):
+    async def leave():
+        raise kind
+
+    async def answer():
+        return 42
+
+    with pytest.raises(kind):
+        run(leave)
+    assert run(answer) == 42
+
+
 def test_a_blocking_call_in_its_own_world_is_refused():
     async def wait_for_itself():
         run(twice, 1)

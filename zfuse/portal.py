@@ -74,9 +74,9 @@ class _World:
                     result = await work()
                     future.set_result(result)
                     return
-            except BaseException as exc:
+            except BaseException as exc:  # an exit of one caller ends no other's work
                 future.set_exception(exc)
-                if not isinstance(exc, Exception):
+                if isinstance(exc, trio.Cancelled):
                     raise
                 return
             future.set_exception(concurrent.futures.CancelledError())
@@ -169,9 +169,9 @@ class _Lane:
             with call.scope:
                 call.result = await call.work()
                 call.error = None
-        except BaseException as exc:
+        except BaseException as exc:  # an exit of one caller ends no other's work
             call.error = exc
-            if not isinstance(exc, Exception):
+            if isinstance(exc, trio.Cancelled):
                 raise
         finally:
             self._end(call)

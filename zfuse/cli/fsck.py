@@ -48,7 +48,7 @@ def command(
     if as_json:
         output.print_json({"event": "summary", "sound": not summary.findings, **asdict(summary)})
     else:
-        _print_summary(summary)
+        _print_summary(summary, asked=virtual)
     return CorruptionError.exit_code if summary.findings else 0
 
 
@@ -73,13 +73,14 @@ def _told(summary: Summary) -> str:
     return f"{summary.manifests} manifests, {summary.chunk_refs} chunk references{read}"
 
 
-def _print_summary(summary: Summary) -> None:
+def _print_summary(summary: Summary, *, asked: bool) -> None:
+    not_asked = "" if asked or not summary.virtual_sources else " (not asked for; see --virtual)"
     looked = [
         output.count(summary.snapshots, "snapshot"),
         output.count(summary.manifests, "manifest"),
         output.count(summary.chunk_refs, "chunk reference"),
         output.count(summary.native_chunks, "chunk object"),
-        output.count(summary.virtual_sources, "virtual source"),
+        output.count(summary.virtual_sources, "virtual source") + not_asked,
     ]
     garbage = sum(counts.objects for counts in summary.unreferenced.values())
     size = output.human_size(sum(counts.bytes for counts in summary.unreferenced.values()))
