@@ -184,7 +184,7 @@ class VirtualChunkResolver:
     ``way_to_allow`` and ``way_to_credentials`` tell what to do about a prefix in errors.
     """
 
-    way_to_allow: ClassVar[str] = "mount with --allow-virtual {prefix}"
+    way_to_allow: ClassVar[str] = "allow it with --allow-virtual {prefix}"
     way_to_credentials: ClassVar[str] = (
         "try --allow-virtual {prefix}=anonymous, =env or =profile:NAME"
     )
