@@ -68,6 +68,7 @@ class Bucket:
         async with self.storage(self.server.endpoint) as target:
             for key in objects(self.history.path):
                 await target.put(key, (await source.get(key)).data)
+        await trio.sleep(1)  # the server tells the second in which that was, no more
 
     async def keys(self):
         async with self.storage(self.server.endpoint) as storage:

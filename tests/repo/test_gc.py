@@ -14,11 +14,14 @@ from zfuse.format.ids import ChunkId
 from zfuse.format.repo_info import Availability, RepoInfo
 from zfuse.repo.create import create_repository
 from zfuse.repo.gc import GcSummary, collect_garbage
+from zfuse.repo.id_set import IdSet
 from zfuse.repo.new_ids import new_id
 from zfuse.repo.refs import create_branch, delete_branch, reset_branch
 from zfuse.repo.repository import Repository
 from zfuse.repo.session import Session
 from zfuse.repo.settings import change_config, set_status
+from zfuse.repo.sweep import unneeded
+from zfuse.storage.base import ObjectInfo, Version
 from zfuse.storage.local import LocalStorage
 
 LINE = array_document((40,), (1,))
@@ -218,3 +221,13 @@ async def test_what_a_snapshot_needs_is_read_without_its_nodes(repository):
     info = await assets.fetch_snapshot_info(tip)
     for fact in ("id", "parent_id", "flushed_at", "message", "metadata"):
         assert getattr(info, fact) == getattr(snapshot, fact)
+
+
+def test_a_store_that_tells_whole_seconds_may_mean_the_end_of_one():
+    def info(ns):
+        return ObjectInfo("chunks/" + "0" * 20, 1, ns, Version("v"))
+
+    choose = unneeded("chunks/", IdSet(), 5_500_000)
+    assert [len(choose([info(ns)])) for ns in (4_000_000_000, 5_000_000_000, 5_000_000_001)] == [
+        *(1, 0, 1)
+    ]

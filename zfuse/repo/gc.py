@@ -34,7 +34,7 @@ from zfuse.repo.new_ids import new_id
 from zfuse.repo.publish import change_repository, now_us
 from zfuse.repo.reachable import Tell, manifests_of, quiet, snapshots_of_refs, visit_references
 from zfuse.repo.repository import Repository
-from zfuse.repo.sweep import Choose, Sweeper, Swept, unneeded
+from zfuse.repo.sweep import Choose, Sweeper, Swept, stored_by_ns, unneeded
 from zfuse.storage.base import ObjectInfo
 
 U8 = npt.NDArray[np.uint8]
@@ -192,7 +192,7 @@ async def _stored_snapshots(repository: Repository) -> dict[SnapshotId, int]:
         async for info in listing:
             with suppress(InvalidInputError):  # what is no snapshot
                 snapshot_id = SnapshotId.parse(info.key.removeprefix(SNAPSHOTS_PREFIX))
-                found[snapshot_id] = info.last_modified_ns // 1000
+                found[snapshot_id] = stored_by_ns(info) // 1000
     return found
 
 
@@ -236,6 +236,6 @@ async def _unneeded_backups(repository: Repository, info: RepoInfo, older_than: 
     keys = set(map(overwritten_key, needed))
 
     def choose(infos: Iterable[ObjectInfo]) -> list[ObjectInfo]:
-        return [each for each in infos if each.last_modified_ns < limit_ns and each.key not in keys]
+        return [each for each in infos if stored_by_ns(each) < limit_ns and each.key not in keys]
 
     return choose

@@ -18,6 +18,7 @@ U8 = npt.NDArray[np.uint8]
 Choose = Callable[[Sequence[ObjectInfo]], Sequence[ObjectInfo]]
 
 _BATCH: Final = 10_000
+_SECOND_NS: Final = 1_000_000_000
 _DIGITS: Final = 20
 _ALPHABET: Final = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 # An id of 96 bits has 20 digits of 5, so the last 4 bits of a file name are 0.
@@ -82,6 +83,15 @@ class Sweeper:
             yield batch
 
 
+def stored_by_ns(info: ObjectInfo) -> int:
+    """Return when an object was stored at the latest, in nanoseconds since 1970.
+
+    Object stores tell the second in which that was.
+    """
+    told = info.last_modified_ns
+    return told if told % _SECOND_NS else told + _SECOND_NS - 1
+
+
 def unneeded(prefix: str, kept: IdSet, older_than: int) -> Choose:
     """Return what picks objects under *prefix* whose id is not *kept*, stored before *older_than*.
 
@@ -92,7 +102,7 @@ def unneeded(prefix: str, kept: IdSet, older_than: int) -> Choose:
         old = [
             info
             for info in infos
-            if info.last_modified_ns < older_than * 1000 and _NAME.fullmatch(info.key, len(prefix))
+            if stored_by_ns(info) < older_than * 1000 and _NAME.fullmatch(info.key, len(prefix))
         ]
         if not old:
             return []
