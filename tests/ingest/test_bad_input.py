@@ -1,5 +1,6 @@
 """What can not be ingested: one line says why, and nothing is written."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -19,6 +20,8 @@ from zfuse.errors import (
     InvalidInputError,
     NotFoundError,
 )
+
+NOBODY = 65534
 
 pytestmark = [
     pytest.mark.compat,
@@ -266,11 +269,31 @@ async def test_a_young_source_is_waited_for(archive):
         zarr.open_array(archive.store(), mode="r")[...]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-async def test_a_source_that_may_not_be_read(archive, refused):
-    zarr.create_array(archive.data / "a", data=GRID)
-    (archive.data / "a" / "zarr.json").chmod(0)
-    await refused(AccessDeniedError, "may not be read", archive.data / "a")
+@contextlib.contextmanager
+def another_user(directory):
+    """Own all below *directory* as somebody who is not root, who may read everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for above in directory.parents:
+        above.chmod(above.stat().st_mode | 0o111)
+    for place in (directory, *directory.rglob("*")):
+        os.chown(place, NOBODY, NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("name", ["a/zarr.json", "a/c", "a"])
+async def test_a_source_that_may_not_be_read(archive, refused, name):
+    zarr.create_array(archive.data / "a", data=GRID, chunks=(2, 2))
+    archive.settle()
+    (archive.data / name).chmod(0)
+    with another_user(archive.data.parent):
+        await refused(AccessDeniedError, "may not be read", archive.data / "a")
+    (archive.data / name).chmod(0o755)
 
 
 async def test_what_fails_is_left_out_of_what_goes_on(archive):
