@@ -61,31 +61,48 @@ class _World:
         """Whether the caller runs in that thread, and would wait for itself."""
         return threading.current_thread() is self._thread
 
-    def start[R](
-        self, work: Callable[[], Awaitable[R]]
-    ) -> tuple[concurrent.futures.Future[R], Callable[[], None]]:
-        """Start *work*; return its future, and what cancels it."""
-        future: concurrent.futures.Future[R] = concurrent.futures.Future()
-        scope = trio.CancelScope()
+    def start(self, work: "_Work[Any]") -> None:
+        """Start *work*."""
+        self._token.run_sync_soon(work.begin, self.nursery)
 
-        async def task() -> None:
-            try:
-                with scope:
-                    result = await work()
-                    future.set_result(result)
-                    return
-            except BaseException as exc:  # an exit of one caller ends no other's work
-                future.set_exception(exc)
-                if isinstance(exc, trio.Cancelled):
-                    raise
+    def give_up(self, work: "_Work[Any]") -> None:
+        """Cancel *work*, whether it was started or not; its future says when it has ended."""
+        self._token.run_sync_soon(work.give_up)
+
+
+class _Work[R]:
+    """Work that a thread waits for; everything but the future belongs to the trio world."""
+
+    __slots__ = ("_is_begun", "_scope", "_work", "future")
+
+    def __init__(self, work: Callable[[], Awaitable[R]]) -> None:
+        self.future: concurrent.futures.Future[R] = concurrent.futures.Future()
+        self._work = work
+        self._scope = trio.CancelScope()
+        self._is_begun = False
+
+    def begin(self, nursery: trio.Nursery) -> None:
+        if not self.future.done():
+            self._is_begun = True
+            nursery.start_soon(self._run)
+
+    def give_up(self) -> None:
+        self._scope.cancel()
+        if not self._is_begun:
+            self.future.set_exception(concurrent.futures.CancelledError())
+
+    async def _run(self) -> None:
+        try:
+            with self._scope:
+                result = await self._work()
+                self.future.set_result(result)
                 return
-            future.set_exception(concurrent.futures.CancelledError())
-
-        def spawn() -> None:
-            self.nursery.start_soon(task)
-
-        self._token.run_sync_soon(spawn)
-        return future, lambda: self._token.run_sync_soon(scope.cancel)
+        except BaseException as exc:  # an exit of one caller ends no other's work
+            self.future.set_exception(exc)
+            if isinstance(exc, trio.Cancelled):
+                raise
+            return
+        self.future.set_exception(concurrent.futures.CancelledError())
 
 
 class _Call[R]:
@@ -212,12 +229,13 @@ def run[**P, R](work: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwar
     world = _world()
     if world.is_here:
         raise RuntimeError("a blocking call of zfuse was made in its own event loop")
-    future, cancel = world.start(functools.partial(work, *args, **kwargs))
+    started = _Work(functools.partial(work, *args, **kwargs))
     try:
-        return future.result()
+        world.start(started)  # an interrupt may come as soon as this has begun
+        return started.future.result()
     except KeyboardInterrupt:
-        cancel()
-        concurrent.futures.wait([future])
+        world.give_up(started)
+        concurrent.futures.wait([started.future])
         raise
 
 
