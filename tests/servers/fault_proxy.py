@@ -149,14 +149,12 @@ class FaultProxy:
             return _reset(client)
         await server.send_all(head + body)
         if fault is Fault.LOST:
-            await answers.head()
+            await answers.final_head()
             return _reset(client)
         return await self._answer(client, answers, request, fault)
 
     async def _answer(self, client, answers, request: Request, fault: Fault | None) -> bool:
-        head = await answers.head()
-        while head.startswith(b"HTTP/1.1 100"):
-            head = await answers.head()
+        head = await answers.final_head()
         if not head:
             return False
         answer = _parse(head)
@@ -225,6 +223,12 @@ class _Reader:
                 return b""
         return self._take(end + 4)
 
+    async def final_head(self) -> bytes:
+        """Return the head of the answer to what was asked, not of "100 Continue"."""
+        while (head := await self.head()).startswith(b"HTTP/1.1 100"):
+            pass
+        return head
+
     async def line(self) -> bytes:
         while (end := self._buffer.find(b"\r\n")) < 0:
             if not await self._more():
@@ -273,8 +277,9 @@ def fault_proxy(target: str) -> Iterator[FaultProxy]:
     thread = threading.Thread(target=trio.run, args=(main,), name="fault-proxy", daemon=True)
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(60)
         yield proxy
     finally:
         tokens[0].run_sync_soon(scope.cancel)
-        thread.join(10)
+        thread.join(60)
+        assert not thread.is_alive()

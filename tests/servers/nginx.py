@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.processes import accepts, free_ports, running, wait_until
+from tests.servers.processes import accepts, serving
 
 # No tcp_nopush: it holds ranges back for 40 ms.
 _CONFIG = """
@@ -67,14 +67,18 @@ def serve_directory(root: Path, directory: Path) -> Iterator[NginxServer]:
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/bin")
     if nginx is None:
         pytest.skip("nginx is not there: apt install nginx-light")
-    port, tls_port = free_ports(2)
     _make_certificate(directory)
     config = directory / "nginx.conf"
-    config.write_text(_CONFIG.format(directory=directory, port=port, tls_port=tls_port, root=root))
     log = directory / "nginx.log"
-    command = [nginx, "-p", str(directory), "-e", str(log), "-c", str(config)]
-    with running(command, log) as process:
-        wait_until(lambda: accepts(port), process, log)
+
+    def command_on(ports: list[int]) -> list[str]:
+        port, tls_port = ports
+        config.write_text(
+            _CONFIG.format(directory=directory, port=port, tls_port=tls_port, root=root)
+        )
+        return [nginx, "-p", str(directory), "-e", str(log), "-c", str(config)]
+
+    with serving(2, command_on, lambda ports: all(map(accepts, ports)), log) as (port, tls_port):
         yield NginxServer(
             f"http://127.0.0.1:{port}",
             root,

@@ -1,31 +1,48 @@
 """Starting a server, waiting for it, and stopping exactly that process."""
 
 import contextlib
+import random
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 GRPC_OFFSET = 10_000  # SeaweedFS opens each port once more, this much higher
+_LOWEST = range(10_000, 20_000)
+"""Below the ports that Linux gives to clients: none of theirs takes one that is free now."""
+
+UP_S = 120
+_dice = random.SystemRandom()  # Hypothesis seeds the other one, alike in two runs at a time
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on, here and GRPC_OFFSET above."""
+@contextlib.contextmanager
+def free_ports(count: int) -> Iterator[list[int]]:
+    """Give ports that nobody listens on, here and GRPC_OFFSET above, until the block ends.
+
+    No other run of the tests gets them meanwhile.
+    """
     found: list[int] = []
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as reserved:
         while len(found) < count:
-            low = held.enter_context(socket.socket())
-            low.bind(("127.0.0.1", 0))
-            port = low.getsockname()[1]
-            high = held.enter_context(socket.socket())
-            if port + GRPC_OFFSET > 65_535:
-                continue
+            port = _dice.choice(_LOWEST)
+            mark = reserved.enter_context(socket.socket(socket.AF_UNIX))
             with contextlib.suppress(OSError):
-                high.bind(("127.0.0.1", port + GRPC_OFFSET))
-                found.append(port)
-    return found
+                mark.bind(f"\0zfuse-tests-port-{port}")  # a name that ends with the process
+                if _is_free(port) and _is_free(port + GRPC_OFFSET):
+                    found.append(port)
+        yield found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 @contextlib.contextmanager
@@ -44,10 +61,36 @@ def running(command: list[str], log: Path) -> Iterator[subprocess.Popen]:
         process.wait()
 
 
-def wait_until(ready, process: subprocess.Popen, log: Path, seconds: float = 60) -> None:
-    """Return once ready() is true; fail with the log's tail if the server dies or takes long."""
-    end = time.monotonic() + seconds
-    while not ready():
+@contextlib.contextmanager
+def serving(
+    count: int,
+    command_on: Callable[[list[int]], list[str]],
+    is_ready: Callable[[list[int]], bool],
+    log: Path,
+) -> Iterator[list[int]]:
+    """Run the command for *count* ports that are free, and return them once it is ready.
+
+    Where it does not come up it is tried with others: somebody else may have taken one.
+    """
+    with contextlib.ExitStack() as stack:
+        for again in (True, False):
+            ports = stack.enter_context(free_ports(count))
+            process = stack.enter_context(running(command_on(ports), log))
+            try:
+                _wait_until(partial(is_ready, ports), process, log)
+            except RuntimeError:
+                if not again:
+                    raise
+                stack.close()
+            else:
+                break
+        yield ports
+
+
+def _wait_until(is_ready: Callable[[], bool], process: subprocess.Popen, log: Path) -> None:
+    """Return once is_ready() of a server that lives; else fail with the log's tail."""
+    end = time.monotonic() + UP_S
+    while not is_ready():
         if process.poll() is not None or time.monotonic() > end:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
             raise RuntimeError(f"{process.args} did not come up:\n{tail}")

