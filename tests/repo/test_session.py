@@ -92,13 +92,11 @@ async def test_what_changes_during_a_commit_belongs_to_the_next(session, store):
 
 async def test_a_commit_that_fails_leaves_everything_to_be_committed(session, store):
     await session.set_chunk("/a", (1,), b"first")
-    store.late_s = 602
-    with pytest.raises(InvalidInputError, match=r"60\d s apart"):
-        await session.commit("wrong clock")
-    store.late_s = -602
-    with pytest.raises(InvalidInputError, match=r"60\d s apart"):
-        await session.commit("wrong clock")
-    store.late_s = 590
+    for late_s in (700, -700):  # 600 are allowed, and a busy machine takes its time
+        store.late_s = late_s
+        with pytest.raises(InvalidInputError, match=r"[67]\d\d s apart"):
+            await session.commit("wrong clock")
+    store.late_s = 500
     store.silent = True
     with pytest.raises(StorageTimeoutError):
         await session.commit("store down")
