@@ -3,6 +3,7 @@
 import base64
 import re
 import struct
+from datetime import datetime
 
 import icechunk
 import pytest
@@ -28,7 +29,8 @@ def test_log_is_the_ancestry(zfuse, repository, official):
     assert [(r["id"], r["parent_id"], r["message"]) for r in rows] == [
         (s.id, s.parent_id, s.message) for s in expected
     ]
-    assert rows[0]["written_at"] == expected[0].written_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    assert datetime.fromisoformat(rows[0]["written_at"]) == expected[0].written_at
+    assert rows[0]["written_at"].endswith("Z")
     assert rows[0]["branches"] == ["main"]
     assert rows[1]["tags"] == ["v1.0"]
 

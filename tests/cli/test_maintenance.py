@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import itertools
 import os
 import signal
 import time
@@ -193,7 +192,9 @@ def test_chunks_of_a_session_are_spared_until_they_are_committed(command, second
     with mounting(second.repo, tmp_path / "mnt", *arguments) as mounted:
         main = mounted.path / "branch" / "main"
         (main / "line/c/5").write_bytes(b"mine" * BIG)
-        new = uploaded(second, before)
+        wait_until_uploaded(main / "line/c/5")
+        new = second.objects("chunks") - before
+        assert len(new) == 1
         told = command("gc", main, "--older-than", "0s", "--json").json
         assert told["held_by"] == {
             "branch": "main",
@@ -246,14 +247,12 @@ def test_what_a_mount_shows_stays(command, second, tmp_path):
     assert told["chunks_deleted"] == 2
 
 
-def uploaded(work, before):
-    """Return the chunks that are stored in the background, once there are some."""
-    for _ in itertools.repeat(None, 200):
-        new = work.objects("chunks") - before
-        if new:
-            return new
+def wait_until_uploaded(path):
+    """Return once a file is stored in the background, and its session knows where."""
+    deadline = time.monotonic() + 60
+    while os.getxattr(path, "user.zfuse.uploaded") != b"1":
+        assert time.monotonic() < deadline, f"{path} was not uploaded"
         time.sleep(0.05)
-    raise AssertionError("nothing was uploaded")
 
 
 def test_a_session_that_can_not_be_read_is_in_the_way(command, second):

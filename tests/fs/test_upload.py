@@ -6,7 +6,6 @@ import os
 import icechunk
 import pytest
 import trio
-import trio.testing
 import zarr
 
 from tests.fs.driving import driving
@@ -65,13 +64,13 @@ class Writer:
         return [key for key in self.driven.storage.keys("put") if key.startswith("chunks/")]
 
 
-async def quiet(writer, count):
-    """Return once *count* chunks were stored, and nothing goes on any more."""
-    for _ in range(2000):
-        if len(writer.stored) >= count:
-            break
-        await trio.sleep(0.01)
-    await trio.testing.wait_all_tasks_blocked(0.05)
+async def quiet(writer):
+    """Return once nothing that was closed waits to be stored, or is on its way."""
+    session = await writer.driven.branches.get("main")
+    with trio.fail_after(60):
+        slots = session._uploader._slots
+        while session.staging.closed or slots.borrowed_tokens:  # noqa: ASYNC110 - tells nobody
+            await trio.sleep(0.01)
 
 
 async def test_a_sync_has_no_chunk_left_to_store(place):
@@ -80,7 +79,7 @@ async def test_a_sync_has_no_chunk_left_to_store(place):
         await writer.array()
         for number in range(20):
             await writer.write(f"a/c/{number}", bytes([number]) * SIZE)
-        await quiet(writer, 20)
+        await quiet(writer)
         driven.storage.reset()
         session = await driven.branches.get("main")
         outcome = await session.sync(SyncRequest("all"))
@@ -100,7 +99,7 @@ async def test_what_was_taken_for_garbage_is_stored_again(place, count, monkeypa
         await writer.write("a/zarr.json", array)
         for number in range(count):
             await writer.write(f"a/c/{number}", bytes([number % 256]) * SIZE)
-        await quiet(writer, count)
+        await quiet(writer)
         for key in writer.stored[:3]:
             await driven.storage.inner.delete(key)
         outcome = await (await driven.branches.get("main")).sync(SyncRequest("all"))
@@ -116,35 +115,44 @@ async def test_what_is_no_chunk_yet_is_not_stored(place):
     async with driving(place / "repo", journal=place / "journal") as driven:
         writer = Writer(driven)
         await writer.write("a/c/1", b"x" * SIZE)  # before its zarr.json
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await quiet(writer)
+        assert writer.stored == []
         await writer.array()
         await writer.write("a/c/2.partial", b"x" * SIZE)
         await writer.write("a/c/999", b"x" * SIZE)  # out of the grid
         await writer.write("a/c/3", b"tiny")  # goes into the manifest
         await writer.write("a/c/4", b"x" * SIZE)
-        await quiet(writer, 1)
+        await quiet(writer)
         assert len(writer.stored) == 1
 
 
 async def test_few_are_under_way_at_a_time(place, monkeypatch):
     monkeypatch.setattr(upload, "MOST_BYTES", 3 * SIZE)
     under_way, most = 0, 0
+    full, all_written = trio.Event(), trio.Event()
 
-    async def slowly(operation, key):
+    async def held(operation, key):
         nonlocal under_way, most
         if operation == "put" and key.startswith("chunks/"):
             under_way += 1
             most = max(most, under_way)
+            if under_way == 3:
+                full.set()
+            await all_written.wait()
             await trio.sleep(0.01)
             under_way -= 1
 
     async with driving(place / "repo", journal=place / "journal") as driven:
         writer = Writer(driven)
-        driven.storage.before = slowly
+        driven.storage.before = held
         await writer.array()
         for number in range(40):
             await writer.write(f"a/c/{number}", bytes([number]) * SIZE)
-        await quiet(writer, 40)
+        with trio.fail_after(60):
+            await full.wait()
+        all_written.set()
+        await quiet(writer)
+        assert len(writer.stored) == 40
     assert most == 3
 
 
@@ -162,7 +170,7 @@ async def test_a_chunk_that_is_rewritten_while_it_is_stored_gets_its_new_bytes(p
         driven.storage.before = held
         await writer.array()
         await writer.write("a/c/0", b"o" * SIZE)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await first.wait()
         inode = (await driven.find("branch/main/a/c/0")).inode
         opened = await driven.fs.open(inode, os.O_WRONLY)
@@ -170,7 +178,7 @@ async def test_a_chunk_that_is_rewritten_while_it_is_stored_gets_its_new_bytes(p
         driven.fs.flush(opened.handle)
         driven.fs.release(opened.handle)
         go_on.set()
-        await quiet(writer, 2)
+        await quiet(writer)
         session = await driven.branches.get("main")
         await session.sync(SyncRequest("new"))
         expected = b"o" * 10 + b"new" + b"o" * (SIZE - 13)
@@ -190,7 +198,7 @@ async def test_what_fails_in_the_background_the_sync_does_again(place):
         driven.storage.before = down
         await writer.array()
         await writer.write("a/c/0", b"o" * SIZE)
-        await quiet(writer, 1)
+        await quiet(writer)
         session = await driven.branches.get("main")
         with pytest.raises(StorageTimeoutError):
             await session.sync(SyncRequest("no"))
