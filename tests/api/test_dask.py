@@ -1,9 +1,11 @@
 """xarray's and dask's arrays in a repository: through forks, by processes of their own."""
 
-import contextlib
 import os
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import dask
 import dask.array as da
@@ -13,21 +15,16 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from distributed import Client, LocalCluster
 
 import zfuse
-from tests.api.other_process import to_zarr, write_row
+from tests.api.other_process import write_row
 from tests.compat.documents import get_all
 from tests.compat.place import local_place
 from zfuse.api.distributed import extract_session, merge_sessions
 from zfuse.dask import store_dask
 from zfuse.xarray import to_icechunk
 
-pytestmark = [
-    pytest.mark.compat,
-    # Of the connections between dask's own processes.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = pytest.mark.compat
 
 LAZY = xr.Dataset(
     {
@@ -153,38 +150,28 @@ def test_processes_write_one_commit(repository, place):
     assert (zarr.open_array(theirs, path="a")[:] == np.arange(1, 5)[:, None]).all()
 
 
-def process(array):
-    """Return a block that says which process computed it."""
-    return array * 0 + os.getpid()
+def in_a_cluster(*arguments):
+    """Run a program that writes from two processes of a cluster; see there."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.api.in_a_cluster", *map(str, arguments)],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=540,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout[-5000:]
 
 
-@contextlib.contextmanager
-def cluster():
-    """Run two processes, and give the client of their scheduler."""
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=2, processes=True, dashboard_address=":0"
-        ) as local,
-        Client(local) as client,
-    ):
-        yield client
-
-
-@pytest.mark.expects_log("Worker process still alive|was unresponsive")
+@pytest.mark.timeout(600)
 def test_tasks_that_use_to_zarr_hand_their_forks_back(repository, place):
-    session = repository.writable_session("main")
-    zarr.create_array(session.store, name="a", shape=(40, 10), chunks=(1, 5), dtype="f8")
-    fork = session.fork()
-    with cluster() as client:
-        tasks = [client.submit(to_zarr, fork, low, low + 5) for low in range(0, 40, 5)]
-        session.merge(*client.gather(tasks))
-    session.commit("rows")
+    in_a_cluster("forks", place.url)
     theirs = icechunk.Repository.open(place.storage).readonly_session("main").store
     assert (zarr.open_array(theirs, path="a")[:] == np.arange(40)[:, None]).all()
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.expects_log("Worker process still alive|was unresponsive")
 @pytest.mark.parametrize(
     ("spec", "size"),
     [
@@ -196,21 +183,8 @@ def test_tasks_that_use_to_zarr_hand_their_forks_back(repository, place):
 def test_a_cluster_of_processes_writes_one_commit(place, spec, size):
     storage = zfuse.local_filesystem_storage(place.url)
     repository = zfuse.Repository.create(storage, spec_version=spec)
-    big = xr.Dataset({"v": (("y", "x"), da.random.random((size, size), chunks=100))})
-    with cluster():
-        big = big.persist()
-        commit(repository, lambda session: to_icechunk(big, session))
-        commit(repository, lambda session: to_icechunk(big + 1, session, append_dim="y"))
-        target = xr.Dataset({"pid": (("y", "x"), da.ones((8, 8), chunks=1).map_blocks(process))})
-        commit(repository, lambda session: to_icechunk(target, session, group="who"))
-        expected = xr.concat([big, big + 1], "y").compute()
-        lazily = xr.open_zarr(
-            repository.readonly_session("main").store, consolidated=False, chunks={}
-        )
-        assert float(lazily.v.sum()) == pytest.approx(float(expected.v.sum()))
-    for found in read_both(repository, place):
-        xr.testing.assert_identical(found, expected)
-    who = zarr.open_array(repository.readonly_session("main").store, path="who/pid")[:]
-    assert len(np.unique(who)) == 2
-    assert os.getpid() not in who
+    in_a_cluster("data sets", place.url, size)
+    ours, theirs = read_both(repository, place)
+    xr.testing.assert_identical(ours, theirs)
+    assert ours.v.shape == (2 * size, size)
     assert len(list(repository.ancestry(branch="main"))) == 4
