@@ -35,6 +35,14 @@ async def test_feeds_the_watchdog_twice_a_period(listener, autojump_clock):
         sock.recv(100)
 
 
+async def test_a_listener_that_reads_nothing_holds_nobody_up(listener, autojump_clock):
+    sock, address = listener
+    environment = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "2000000"}
+    with trio.move_on_after(1000):  # many times what a socket keeps
+        await Notifier.from_environment(environment, 1).keep_alive()
+    assert sock.recv(100) == b"WATCHDOG=1"
+
+
 @pytest.mark.parametrize(
     "environment",
     [

@@ -7,9 +7,11 @@ names; a name that starts with ``@`` is in the abstract namespace.
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import trio
+
+_PATIENCE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +35,23 @@ class Notifier:
             int(usec) / 1e6 if usec.isdecimal() and int(usec) else None,
         )
 
-    def notify(self, state: str) -> None:
-        """Send *state* (``READY=1``); where nobody listens, do nothing."""
+    def notify(self, state: str, *, wait_s: float = _PATIENCE_S) -> None:
+        """Send *state* (``READY=1``); where nobody listens, do nothing.
+
+        A listener that does not read what others sent before is waited for *wait_s* seconds.
+        """
         if self.address is None:
             return
         name = "\0" + self.address[1:] if self.address.startswith("@") else self.address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+            out.settimeout(wait_s)
             try:
                 out.sendto(state.encode(), name)
             except OSError:
-                return  # systemd went away; a mount goes on without it
+                return  # systemd went away, or is stuck; a mount goes on without it
 
     async def keep_alive(self) -> None:
         """Say that the event loop runs, twice per watchdog period, for ever."""
         while self.watchdog_s is not None:
-            self.notify("WATCHDOG=1")
+            self.notify("WATCHDOG=1", wait_s=0)  # with as many unread, one less does no harm
             await trio.sleep(self.watchdog_s / 2)
