@@ -35,7 +35,7 @@ def zfuse(home):
             stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
             cwd=cwd,
             env={**home, **(env or {})},
@@ -54,7 +54,7 @@ def place(tmp_path_factory):
         [sys.executable, QUICKSTART, "make", place / "repo", place / "data"],
         check=True,
         stdout=subprocess.DEVNULL,
-        timeout=120,
+        timeout=240,
     )
     return place
 

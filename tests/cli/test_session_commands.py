@@ -2,15 +2,15 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from tests.cli.working import GROUP, Work, branch, command, make_repository, single, work
 from tests.compat.documents import get_all, put
 from tests.mount.mounting import mounting
+from zfuse.cli import refresh
 from zfuse.daemon.mountinfo import zfuse_mounts
 
 __all__ = ["branch", "command", "single", "work"]  # fixtures
@@ -168,23 +168,21 @@ def test_refresh_moves_the_others_though_one_has_conflicts(command, branch, work
     assert (branch.path / "line/c/0").read_bytes() == b"mine"
 
 
-def test_refresh_waits_until_something_moved(command, branch, home):
+def test_refresh_waits_until_something_moved(command, branch, monkeypatch):
+    theirs = []
+
+    def while_it_waits(_):
+        theirs.append(branch.others("theirs", {"line/c/0": b"theirs"}))
+
     assert (branch.path / "line/c/0").exists()
     command("refresh", branch.path)
     command("refresh", branch.path, "--wait", "--timeout", "0.1").fails(7, "within 0.1 s")
-    waiting = subprocess.Popen(
-        [sys.executable, "-m", "zfuse", "refresh", branch.path, "--wait", "--timeout", "30"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=home,
-    )
-    time.sleep(0.5)
-    assert waiting.poll() is None
-    theirs = branch.others("theirs", {"line/c/0": b"theirs"})
-    said, _ = waiting.communicate(timeout=30)
-    assert waiting.returncode == 0
-    assert f"branch {branch.name}: " in said
-    assert said.endswith(f" -> {theirs}\n")
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=while_it_waits)
+    monkeypatch.setattr(refresh, "time", clock)
+    outcome = command("refresh", branch.path, "--wait")
+    (tip,) = theirs
+    outcome.says(f"branch {branch.name}: ", f" -> {tip}\n")
+    assert (branch.path / "line/c/0").read_bytes() == b"theirs"
 
 
 @pytest.fixture
