@@ -55,9 +55,10 @@ async def test_many_run_at_once(thread):
 
 
 async def test_cancelling_the_caller_cancels_the_task_and_waits_for_it(thread):
-    seen = []
+    begun, seen = threading.Event(), []
 
     async def work():
+        begun.set()
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -65,9 +66,10 @@ async def test_cancelling_the_caller_cancels_the_task_and_waits_for_it(thread):
             seen.append("cleaned up")
             raise
 
-    with trio.move_on_after(0.05) as scope:
-        await thread.run(work)
-    assert scope.cancelled_caught
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(thread.run, work)
+        await trio.to_thread.run_sync(begun.wait)
+        nursery.cancel_scope.cancel()
     assert seen == ["cleaned up"]
 
 
@@ -79,14 +81,24 @@ async def test_a_caller_that_is_cancelled_already_runs_nothing_for_long(thread):
 
 
 async def test_a_result_that_beats_the_cancellation_is_kept(thread):
+    begun = threading.Event()
+
     async def stubborn():
+        begun.set()
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
             return "done all the same"
 
-    with trio.move_on_after(0.05) as scope:
-        assert await thread.run(stubborn) == "done all the same"
+    async def cancel(scope):
+        await trio.to_thread.run_sync(begun.wait)
+        scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            nursery.start_soon(cancel, scope)
+            assert await thread.run(stubborn) == "done all the same"
+    assert scope.cancel_called
     assert not scope.cancelled_caught
 
 

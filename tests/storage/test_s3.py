@@ -12,6 +12,7 @@ from zfuse.errors import (
     AccessDeniedError,
     InvalidInputError,
     ObjectNotFoundError,
+    OutcomeUnknownError,
     StorageError,
     StorageTimeoutError,
     TransientStorageError,
@@ -30,6 +31,7 @@ def options(server, **changes):
         "force_path_style": True,
         "access_key_id": server.access_key,
         "secret_access_key": server.secret_key,
+        "deadline_s": 120.0,  # none of these tests may depend on how fast the machine is
     }
     return StorageOptions(**(given | changes))
 
@@ -226,8 +228,10 @@ async def test_a_down_endpoint_is_a_timeout_at_the_deadline(opener, s3_server, c
         storage = await opener.open(
             "s3://bucket", options(s3_server, endpoint_url=endpoint, deadline_s=1.5)
         )
-        # A busy machine may not come to connect before the deadline.
-        with pytest.raises(StorageTimeoutError, match=r"connect|no answer") as caught:
+        # A busy machine may not come to connect before the deadline: for all it knows then, a
+        # conditional put was sent.
+        kinds = (StorageTimeoutError, *[OutcomeUnknownError] * call.startswith("put_"))
+        with pytest.raises(kinds, match=r"connect|no answer") as caught:
             await EVERY_CALL[call](storage)
     assert caught.value.exit_code == 75
 
@@ -235,8 +239,9 @@ async def test_a_down_endpoint_is_a_timeout_at_the_deadline(opener, s3_server, c
 async def test_a_host_that_does_not_exist_is_told_at_once(opener, s3_server):
     endpoint = "http://no-such-host.invalid"
     storage = await opener.open("s3://bucket", options(s3_server, endpoint_url=endpoint))
-    with trio.fail_after(15), pytest.raises(StorageError, match=r"no-such-host\.invalid"):
+    with pytest.raises(StorageError, match=r"no-such-host\.invalid"):
         await storage.get("k")
+    assert storage.stats.retries == 0
 
 
 def _region_of(request):
@@ -382,7 +387,7 @@ async def test_an_authority_that_is_given_to_botocore_is_trusted(opener, nginx, 
 async def test_a_certificate_that_is_not_trusted_is_told_at_once(opener, s3_server, nginx):
     storage = await opener.open("s3://bucket", options(s3_server, endpoint_url=nginx.tls_url))
     for call in ("get", "put", "put_absent", "head", "delete", "list"):
-        with trio.fail_after(10), pytest.raises(StorageError, match="certificate") as caught:
+        with pytest.raises(StorageError, match="certificate") as caught:
             await EVERY_CALL[call](storage)
         assert not isinstance(caught.value, TransientStorageError)
         assert storage.stats.retries == 0
