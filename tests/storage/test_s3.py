@@ -2,7 +2,6 @@ import itertools
 import socket
 
 import pytest
-import trio
 
 from tests.contracts.storage import BIG, StorageContract
 from tests.servers.fault_proxy import Answer, fault_proxy
