@@ -187,6 +187,57 @@ def test_settings_that_make_no_sense_are_refused(tmp_path):
     assert not zfuse.Repository.exists(place(zfuse, tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("prefix", "name"),
+    [
+        ("s3://b", None),
+        ("s3:///", None),
+        ("ftp://b/", None),
+        ("file:///data/", None),
+        ("s3://b/", ""),
+        ("s3://b/", "a/b"),
+    ],
+)
+def test_containers_that_make_no_sense_are_refused(prefix, name, tmp_path):
+    """Wherever they are given, as in the official library, and nothing is made."""
+    for ic in (icechunk, zfuse):
+        container = ic.VirtualChunkContainer(prefix, ic.s3_store(region="r"), name)
+        with pytest.raises(ValueError, match=r"."):
+            ic.RepositoryConfig.default().set_virtual_chunk_container(container)
+        config = ic.RepositoryConfig(virtual_chunk_containers={prefix: container})
+        with pytest.raises(ValueError, match=r"."):
+            ic.Repository.create(place(ic, tmp_path), config)
+        assert not ic.Repository.exists(place(ic, tmp_path))
+    zfuse.Repository.create(place(zfuse, tmp_path))
+    with pytest.raises(zfuse.InvalidInputError):
+        zfuse.Repository.open(place(zfuse, tmp_path), config)
+
+
+def test_a_container_takes_the_place_of_those_with_its_prefix_or_name():
+    """As in the official library."""
+    for ic in (icechunk, zfuse):
+        config = ic.RepositoryConfig.default()
+        for prefix, name in (("s3://a/", "x"), ("s3://b/", "x"), ("s3://c/", None)):
+            container = ic.VirtualChunkContainer(prefix, ic.s3_store(region="r"), name)
+            config.set_virtual_chunk_container(container)
+        assert set(config.virtual_chunk_containers) == {"s3://b/", "s3://c/"}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("name", ["Crc32", "Crc32c", "Crc64Nvme", "Sha1", "Sha256"])
+def test_every_checksum_algorithm_is_saved_as_the_official_library_reads_it(
+    name, version, tmp_path
+):
+    """Under a name that it does not know it could not open the repository any more."""
+    repo = zfuse.Repository.create(place(zfuse, tmp_path), spec_version=version)
+    store = zfuse.s3_store(checksum_algorithm=getattr(zfuse.ChecksumAlgorithm, name))
+    config = zfuse.RepositoryConfig.default()
+    config.set_virtual_chunk_container(zfuse.VirtualChunkContainer("s3://b/", store))
+    repo.reopen(config).save_config()
+    found = icechunk.Repository.open(place(icechunk, tmp_path)).config.virtual_chunk_containers
+    assert f"ChecksumAlgorithm.{name}" in str(found["s3://b/"].store)
+
+
 S3_KEY = {"access_key_id": "a", "secret_access_key": "b"}
 
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from typing import Any, Self
 
+from zfuse.api.boundary import translated
 from zfuse.api.containers import VirtualChunkContainer
 from zfuse.api.manifest_conditions import (
     ManifestPreloadCondition,
     ManifestSplitCondition,
     ManifestSplitDimCondition,
 )
+from zfuse.format.container_values import check_place
 
 
 class CompressionAlgorithm(Enum):
@@ -52,6 +54,11 @@ class CachingConfig:
     num_transaction_changes: int | None = None
     num_bytes_attributes: int | None = None
     num_bytes_chunks: int | None = None
+
+    @staticmethod
+    def default() -> "CachingConfig":
+        """Return the defaults."""
+        return CachingConfig()
 
 
 @dataclass(slots=True)
@@ -197,11 +204,19 @@ class RepositoryConfig:
         return (self.virtual_chunk_containers or {}).get(name)
 
     def set_virtual_chunk_container(self, cont: VirtualChunkContainer) -> None:
-        """Declare a container, in place of the one with its URL prefix."""
-        self.virtual_chunk_containers = {
-            **(self.virtual_chunk_containers or {}),
-            cont.url_prefix: cont,
+        """Declare a container, in place of those with its URL prefix or its name.
+
+        Raises:
+            InvalidInputError: the container is not valid.
+        """
+        with translated():
+            check_place(cont.to_stored())
+        others = {
+            prefix: other
+            for prefix, other in (self.virtual_chunk_containers or {}).items()
+            if cont.name is None or other.name != cont.name
         }
+        self.virtual_chunk_containers = {**others, cont.url_prefix: cont}
 
     def clear_virtual_chunk_containers(self) -> None:
         """Declare no containers any more."""

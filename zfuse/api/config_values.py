@@ -18,12 +18,25 @@ from zfuse.api.object_stores import ObjectStoreConfig
 from zfuse.errors import CorruptionError
 from zfuse.format.config import RepositoryConfig as StoredConfig
 from zfuse.format.config import StoreConfig
+from zfuse.format.config_settings import check_settings
+from zfuse.format.container_values import check_place
 
 
 def config_values(config: RepositoryConfig) -> dict[str, Any]:
     """Return *config* as plain values: every setting, None where it is not set."""
     values: dict[str, Any] = _values(config)
     return values
+
+
+def check_config(config: RepositoryConfig) -> None:
+    """Refuse settings that the official library would not take.
+
+    Raises:
+        InvalidInputError: the message says which, and what it can be.
+    """
+    for container in (config.virtual_chunk_containers or {}).values():
+        check_place(container.to_stored())
+    check_settings(config_values(config), {})
 
 
 def config_of(stored: StoredConfig) -> RepositoryConfig:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from zfuse.api.object_stores import AnyObjectStoreConfig
+from zfuse.format.config import VirtualChunkContainer as StoredContainer
 
 
 @dataclass(slots=True)
@@ -14,6 +15,14 @@ class VirtualChunkContainer:
     url_prefix: str
     store: AnyObjectStoreConfig
     name: str | None = None
+
+    def to_stored(self) -> StoredContainer:
+        """Return this as a repository's config stores it.
+
+        Raises:
+            InvalidInputError: no other process could read what lies there.
+        """
+        return StoredContainer(self.url_prefix, self.store.store_config(), self.name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

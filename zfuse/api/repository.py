@@ -9,7 +9,7 @@ from typing import Any
 from zfuse.api.administration import Administration
 from zfuse.api.boundary import class_twins, refusing, run, static_twins, twins
 from zfuse.api.config import Attribution, RepositoryConfig, StorageSettings
-from zfuse.api.config_values import config_of, config_values
+from zfuse.api.config_values import check_config, config_of, config_values
 from zfuse.api.conflicts import ConflictSolver
 from zfuse.api.credentials import AnyCredential
 from zfuse.api.error_kind import ErrorKind
@@ -50,6 +50,7 @@ async def _create(  # noqa: PLR0913, PLR0917 - the official signature
     version = SpecVersion(spec_version or SpecVersion.current())
     engine = await storage.open()
     given = config or RepositoryConfig()
+    check_config(given)
     with refusing(AlreadyExistsError, InvalidInputError, ErrorKind.PARENT_DIRECTORY_NOT_CLEAN):
         await create_repository(
             engine,
@@ -72,8 +73,11 @@ async def _open(
     Virtual chunks are read only below the prefixes in *authorize_virtual_chunk_access*.
 
     Raises:
+        InvalidInputError: *config* has a setting that makes no sense.
         RepositoryNotFoundError: there is none.
     """
+    if config is not None:
+        check_config(config)
     opening = Opening(storage, config, dict(authorize_virtual_chunk_access or {}))
     await opening.engine()
     return cls(opening, attribution)

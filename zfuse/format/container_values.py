@@ -18,7 +18,7 @@ from zfuse.format.config import (
 from zfuse.format.config_settings import CONTAINERS_KEY
 
 S3_KINDS: Final = frozenset({"s3", "s3_compatible", "tigris"})
-CHECKSUM_ALGORITHMS: Final = ("crc32", "crc32c", "crc64nvme", "sha1", "sha256")
+CHECKSUM_ALGORITHMS: Final = ("crc32", "crc32c", "crc64_nvme", "sha1", "sha256")
 
 _S3_DEFAULTS: Final[Mapping[str, Any]] = {
     "region": None,
@@ -81,6 +81,16 @@ def check_container(container: VirtualChunkContainer) -> None:
     Raises:
         InvalidInputError: the message says what to write.
     """
+    check_place(container)
+    _check_store(container.store)
+
+
+def check_place(container: VirtualChunkContainer) -> None:
+    """Refuse a prefix or a name that no container of that kind of store can have.
+
+    Raises:
+        InvalidInputError: the message says what to write.
+    """
     prefix, kind, name = container.url_prefix, container.store.kind, container.name
     if kind not in SCHEMES:
         raise InvalidInputError(f"{kind!r} is no kind of store; write {', '.join(SCHEMES)}")
@@ -102,7 +112,30 @@ def check_container(container: VirtualChunkContainer) -> None:
         raise InvalidInputError(
             f"{name!r} can not be the name of a container, which has no slash and is not empty"
         )
-    _check_store(container.store)
+
+
+def check_containers(values: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Refuse containers that the official library would not take, or that hold a secret.
+
+    *values* are the settings to be stored; containers pass that are as in the settings *before*.
+
+    Raises:
+        InvalidInputError: the message names the container, or says what to write.
+    """
+    known, new = raw_containers(before), raw_containers(values)
+    valid = RepositoryConfig.from_values({CONTAINERS_KEY: new}).virtual_chunk_containers
+    for key, each in new.items():
+        if known.get(key) == each:
+            continue
+        if key not in valid:
+            raise InvalidInputError(f"the container {key} is not valid: its settings are {each}")
+        check_container(valid[key])
+
+
+def raw_containers(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the containers of a configuration as it stores them, by their keys."""
+    found = values.get(CONTAINERS_KEY)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _check_store(store: StoreConfig) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from zfuse.errors import AlreadyExistsError, InvalidInputError, VersionMismatchError
 from zfuse.format.config_settings import check_settings, completed
 from zfuse.format.config_yaml_encoder import encode_yaml
+from zfuse.format.container_values import check_containers
 from zfuse.format.ids import INITIAL_SNAPSHOT
 from zfuse.format.initial import (
     initial_repo_info,
@@ -44,6 +45,7 @@ async def create_repository(
     settings = None if config is None else completed(config)
     if settings is not None:
         check_settings(settings, {})
+        check_containers(settings, {})
     await _check_free(storage, must_be_empty=must_be_empty)
     flushed_at = time.time_ns() // 1000
     snapshot = initial_snapshot(spec_version=spec_version, flushed_at=flushed_at)

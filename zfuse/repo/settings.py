@@ -10,7 +10,6 @@ from typing import Any, Final
 from zfuse.errors import (
     AlreadyExistsError,
     BusyError,
-    InvalidInputError,
     NotAllowedError,
     NotFoundError,
     ObjectNotFoundError,
@@ -20,7 +19,12 @@ from zfuse.format.config import RepositoryConfig, VirtualChunkContainer
 from zfuse.format.config_settings import CONTAINERS_KEY, check_settings, completed
 from zfuse.format.config_yaml import decode_tagged
 from zfuse.format.config_yaml_encoder import encode_yaml
-from zfuse.format.container_values import check_container, container_values, declares
+from zfuse.format.container_values import (
+    check_containers,
+    container_values,
+    declares,
+    raw_containers,
+)
 from zfuse.format.ids import SnapshotId
 from zfuse.format.layout import CONFIG_KEY_V1, backup_name, overwritten_key
 from zfuse.format.repo_info import Availability, RepoInfo
@@ -76,7 +80,7 @@ async def add_container(
 
     def change(config: Mapping[str, Any]) -> Mapping[str, Any]:
         kept = {}
-        for key, other in _raw_containers(config).items():
+        for key, other in raw_containers(config).items():
             if not _collides(key, other, container):
                 kept[key] = other
             elif not replace and not declares(other, container):
@@ -99,7 +103,7 @@ async def remove_container(repository: Repository, url_prefix_or_name: str) -> N
     """
 
     def change(config: Mapping[str, Any]) -> Mapping[str, Any]:
-        containers = _raw_containers(config)
+        containers = raw_containers(config)
         wanted = {url_prefix_or_name, f"{url_prefix_or_name}/"}
         kept = {
             key: other
@@ -182,7 +186,7 @@ def _require_version_2(repository: Repository, what: str) -> None:
 async def _declares(repository: Repository, container: VirtualChunkContainer) -> bool:
     """Tell whether the repository has just this container, by its state read anew."""
     state = await repository.refresh()
-    found = _raw_containers(state.config.raw).get(container.url_prefix)
+    found = raw_containers(state.config.raw).get(container.url_prefix)
     return declares(found, container)
 
 
@@ -190,14 +194,7 @@ def _changed(former: Mapping[str, Any] | None, change: ConfigChange) -> dict[str
     before = former or {}
     values = completed(change(before))
     check_settings(values, before)
-    known, new = _raw_containers(before), _raw_containers(values)
-    valid = RepositoryConfig.from_values(values).virtual_chunk_containers
-    for key, each in new.items():
-        if known.get(key) == each:
-            continue
-        if key not in valid:
-            raise InvalidInputError(f"the container {key} is not valid: its settings are {each}")
-        check_container(valid[key])
+    check_containers(values, before)
     return values
 
 
@@ -238,11 +235,6 @@ async def _fetch_config_v1(repository: Repository) -> Blob | None:
         return None
     RepositoryConfig.from_yaml(blob.data)
     return blob
-
-
-def _raw_containers(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = config.get(CONTAINERS_KEY)
-    return found if isinstance(found, Mapping) else {}
 
 
 def _collides(key: str, other: object, container: VirtualChunkContainer) -> bool:
