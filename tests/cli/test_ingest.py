@@ -265,7 +265,7 @@ def test_a_killed_run_goes_on(data, repository, home, tmp_path):
 
 def test_an_interrupt_ends_it_at_once(data, repository, home):
     """Also while threads parse, which nothing can stop."""
-    sources = [f"{data / 'file.nc'}=/n{number}" for number in range(200)]
+    sources = [f"{data / 'file.nc'}=/n{number}" for number in range(1000)]
     arguments = [sys.executable, "-m", "zfuse", "ingest", *sources, str(repository)]
     kept = Path(home["HOME"], ".local", "state", "zfuse", "ingest")
     with subprocess.Popen(arguments, env=home) as process:

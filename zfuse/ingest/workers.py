@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
 import trio
@@ -169,11 +170,13 @@ class _Kept:
 
     def keep(self, source: Source, data: bytes) -> None:
         """Keep what *source* was parsed to."""
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self._path(source)
-        whole = path.with_suffix(".new")
-        whole.write_bytes(data)
-        whole.replace(path)
+        # Another run of this may forget it all meanwhile; then it is to be parsed again.
+        with suppress(FileNotFoundError, FileExistsError):
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # A name of its own, as one source may be parsed for several nodes at once.
+            with NamedTemporaryFile(dir=self._directory, suffix=".new", delete=False) as file:
+                file.write(data)
+            Path(file.name).replace(self._path(source))
 
     def recall(self, source: Source) -> ParsedSource | None:
         """Return what was kept, None if there is nothing, or the source has changed since."""
