@@ -41,6 +41,15 @@ def test_locations(location, found):
     assert parse_location(location) == found
 
 
+def test_a_directory_has_one_path_however_it_is_spelled(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a" / "b")
+    monkeypatch.chdir(tmp_path / "a")
+    spellings = ["../a/repo", f"{tmp_path}/link/../repo", f"file://{tmp_path}/a/./b/%2e%2e//repo/"]
+    for location in spellings:
+        assert parse_location(location) == LocalLocation(tmp_path / "a" / "repo")
+
+
 @pytest.mark.parametrize(
     ("location", "told"),
     [

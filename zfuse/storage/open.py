@@ -1,5 +1,6 @@
 """From what a person writes to a Storage: locations, options, and what owns the connections."""
 
+import os
 import re
 from dataclasses import dataclass
 from importlib import import_module
@@ -26,7 +27,7 @@ _CLOUD_SCHEMES: Final = {"gs", "gcs", "az", "azure", "abfs"}
 
 @dataclass(frozen=True, slots=True)
 class LocalLocation:
-    """A directory, as an absolute path."""
+    """A directory, as an absolute path without ".." and links."""
 
     path: Path
 
@@ -52,6 +53,8 @@ Location = LocalLocation | S3Location | HttpLocation
 def parse_location(location: str) -> Location:
     """Tell what *location* names; a path that is not absolute is below the working directory.
 
+    However a directory is spelled, it has one path: sessions are found by that.
+
     Raises:
         InvalidInputError: zfuse knows no such store.
     """
@@ -59,7 +62,7 @@ def parse_location(location: str) -> Location:
         raise InvalidInputError("an empty string is no location: give a path or an URL")
     found = _SCHEME.match(location)
     if found is None:
-        return LocalLocation(Path(location).absolute())
+        return _directory(location)
     scheme, rest = found[1].lower(), location[found.end() :]
     match scheme:
         case "file":
@@ -82,7 +85,11 @@ def _local(location: str, rest: str) -> LocalLocation:
     host, slash, path = rest.partition("/")
     if host not in {"", "localhost"} or not slash:
         raise InvalidInputError(f"{location}: a file URL has three slashes, file:///PATH")
-    return LocalLocation(Path(unquote(slash + path)))
+    return _directory(unquote(slash + path))
+
+
+def _directory(path: str) -> LocalLocation:
+    return LocalLocation(Path(os.path.realpath(path)))
 
 
 def _s3(location: str, rest: str) -> S3Location:
