@@ -44,7 +44,26 @@ def test_relative_paths(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ["s3://", "gs://b/x", "ftp://h/x", "https://u:p@h/x", "http://h/x?y", "http://h/x#y"]
+    "text", ["../b/x", "{}/link/../b/x", "file://{}/a/./%2e%2e//b/x/", "/{}/b/x", "/..{}/b/x"]
+)
+def test_a_path_has_one_url_without_dots(tmp_path, monkeypatch, text):
+    (tmp_path / "a" / "c").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    monkeypatch.chdir(tmp_path / "a")
+    assert canonical_url(text.format(tmp_path)) == f"file://{tmp_path}/b/x"
+
+
+def test_links_are_what_they_are_called(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    assert canonical_url(f"{tmp_path}/x/../link/y") == f"file://{tmp_path}/link/y"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("s3://", "gs://b/x", "ftp://h/x", "file://h/x"),
+        *("https://u:p@h/x", "http://h/x?y", "http://h/x#y"),
+    ],
 )
 def test_places_that_can_not_be_read(text):
     with pytest.raises(InvalidInputError):

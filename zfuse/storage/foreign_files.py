@@ -87,17 +87,21 @@ class ForeignFiles(Protocol):
 def canonical_url(text: str) -> str:
     """Return the URL of what a person names: a path, a ``file://`` URL, ``s3://bucket/key``...
 
-    Keys of buckets are taken literally; URLs of files and of HTTP are encoded already.
+    Keys of buckets are taken literally; URLs of files and of HTTP are encoded already. Paths
+    are absolute then, without ``.`` and ``..``, which readers of locations do not go along with.
 
     Raises:
         InvalidInputError: zfuse can not read from there.
     """
     scheme, mark, rest = text.partition("://")
     if not mark:
-        return "file://" + quote(os.fspath(Path(text).absolute()), safe=_LITERAL)
+        return _url_of_path(text)
     scheme = scheme.lower()
     if scheme == "file":
-        return "file:///" + quote(unquote(rest.partition("/")[2]), safe=_LITERAL).rstrip("/")
+        host, _, path = rest.partition("/")
+        if host not in {"", "localhost"}:
+            raise InvalidInputError(f"{text} is on another host; write file:///DIRECTORY/FILE")
+        return _url_of_path("/" + unquote(path))
     if scheme in _S3_SCHEMES:
         bucket, _, key = rest.partition("/")
         if not bucket:
@@ -111,6 +115,15 @@ def canonical_url(text: str) -> str:
             )
         return f"{scheme}://{rest}".rstrip("/")
     raise InvalidInputError(f"{text}: no virtual chunk container reads {scheme}:// in zfuse")
+
+
+def _url_of_path(text: str) -> str:
+    parts = Path(text).absolute().parts[1:]  # of which none is "."
+    if ".." in parts:
+        # As the system finds it: up from where a link leads to, not from where the link is.
+        end = len(parts) - parts[::-1].index("..")
+        parts = (*Path("/", *parts[:end]).resolve().parts[1:], *parts[end:])
+    return url_of("file:///", "/".join(parts))
 
 
 def split_url(url: str) -> tuple[str, str]:
