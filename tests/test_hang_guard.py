@@ -51,7 +51,7 @@ def test_a_hanging_mount_is_aborted_and_the_run_goes_on(tmp_path):
         [
             *(sys.executable, "-m", "pytest", "-p", "tests.hang_guard", "-p", "no:cacheprovider"),
             *("--hang-seconds", "3", "--basetemp", tmp_path / "t", "-c", ROOT / "pyproject.toml"),
-            *("--rootdir", ROOT, tmp_path / "test_hanging.py"),
+            *("-s", "--rootdir", ROOT, tmp_path / "test_hanging.py"),
         ],
         cwd=ROOT,
         capture_output=True,
