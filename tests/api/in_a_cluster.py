@@ -1,7 +1,7 @@
 """A program that writes to a repository from the processes of a cluster, and checks itself.
 
-``python -m tests.api.in_a_cluster WRITE REPOSITORY [SIZE]``: it is a process of its own because
-Dask complains, in logs and warnings, where a machine is slow to start and to end processes.
+``python -m tests.api.in_a_cluster WRITE REPOSITORY [SIZE]``: the cluster, with all that
+Dask has to say about a slow machine, is no part of the process of the tests.
 """
 
 import os
@@ -10,25 +10,16 @@ import tempfile
 import time
 from pathlib import Path
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
-from distributed import Client, LocalCluster
+from distributed import Client
 
 import zfuse
 from tests.api.other_process import to_zarr
+from tests.servers.dask_cluster import patient_cluster
 from zfuse.xarray import to_icechunk
-
-PATIENCE = {
-    "distributed.admin.tick.limit": "1h",
-    "distributed.comm.timeouts.connect": "5m",
-    "distributed.comm.timeouts.tcp": "5m",
-    "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": "1"},
-    "distributed.scheduler.worker-ttl": None,
-    "distributed.worker.profile.enabled": False,
-}
 
 
 def process(array, place):
@@ -79,15 +70,8 @@ def main(write, place, *size):
     """Run *write* in a cluster of two processes."""
     repository = zfuse.Repository.open(zfuse.local_filesystem_storage(place))
     with (
-        dask.config.set(PATIENCE),
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=2,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address=None,
-            memory_limit=None,
-        ) as local,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+        patient_cluster(2, scratch, processes=True) as local,
         Client(local, timeout=300) as client,
     ):
         client.wait_for_workers(2)

@@ -1,6 +1,6 @@
 """Who parses, and what is kept of it for a run that goes on after another was killed."""
 
-import contextlib
+import logging
 import os
 
 import dask
@@ -13,6 +13,7 @@ import zarr
 
 from tests.ingest.archive import arrays_of, equal_arrays, settle
 from tests.ingest.zarr_arrays import GRID, make_v3
+from tests.servers.dask_cluster import PATIENCE, scheduler
 from zfuse.errors import CorruptionError, InvalidInputError, NotFoundError, StorageError
 from zfuse.ingest.parse import parse_source
 from zfuse.ingest.parsed import ParsedSource
@@ -26,29 +27,20 @@ pytestmark = [
 ]
 
 
-@contextlib.contextmanager
-def running_cluster(directory, **how):
-    """Run a cluster that keeps its files in *directory*."""
-    settings = {
-        "temporary-directory": str(directory),
-        "distributed.worker.profile.enabled": False,
-        "distributed.admin.tick.limit": "1h",  # a busy machine is no failure
-        "distributed.comm.timeouts.connect": "5m",
-        "distributed.comm.timeouts.tcp": "5m",
-    }
-    place = {"dashboard_address": None, "host": "127.0.0.1", "protocol": "tcp"}
-    with (
-        dask.config.set(settings),
-        distributed.LocalCluster(n_workers=1, threads_per_worker=2, **place, **how) as running,
-    ):
-        yield running
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """A cluster whose one worker is a thread that is talked to over TCP."""
-    with running_cluster(tmp_path_factory.mktemp("dask"), processes=False) as running:
-        yield running
+    """The address of a cluster whose one worker is a thread that is talked to over TCP."""
+    with scheduler(tmp_path_factory.mktemp("dask"), "threads") as address:
+        yield address
+
+
+@pytest.fixture(autouse=True)
+def patient_clients(monkeypatch):
+    """Give the clients of clusters time; what they log meanwhile is no test's business."""
+    monkeypatch.setattr("zfuse.ingest.workers._CONNECT_S", 300)
+    monkeypatch.setattr(logging.getLogger("distributed"), "propagate", False)
+    with dask.config.set(PATIENCE):
+        yield
 
 
 def make_sources(archive) -> list[tuple]:
@@ -67,7 +59,7 @@ async def test_a_cluster_parses_as_threads_do(archive, cluster):
     await archive.ingest(*sources)
     expected = arrays_of(archive.store())
     again = [(place, f"/dask{node}") for place, node in sources]
-    await archive.ingest(*again, parsing=Parsing(dask=cluster.scheduler_address))
+    await archive.ingest(*again, parsing=Parsing(dask=cluster))
     found = arrays_of(archive.store())
     equal_arrays({name: found[f"dask/{name}"] for name in expected}, expected)
 
@@ -75,8 +67,8 @@ async def test_a_cluster_parses_as_threads_do(archive, cluster):
 @pytest.mark.long
 async def test_workers_in_processes_of_their_own(archive, tmp_path):
     sources = make_sources(archive)
-    with running_cluster(tmp_path, processes=True) as running:
-        await archive.ingest(*sources, parsing=Parsing(dask=running.scheduler_address))
+    with scheduler(tmp_path, "processes") as address:
+        await archive.ingest(*sources, parsing=Parsing(dask=address))
     expected = arrays_of(archive.data / "zarr")
     found = arrays_of(archive.store())
     equal_arrays({name: found[f"zarr/{name}"] for name in expected}, expected)
@@ -84,7 +76,7 @@ async def test_workers_in_processes_of_their_own(archive, tmp_path):
 
 async def test_errors_of_a_cluster_are_those_of_threads(archive, cluster):
     make_sources(archive)
-    parsing = Parsing(dask=cluster.scheduler_address)
+    parsing = Parsing(dask=cluster)
     with pytest.raises(NotFoundError, match="missing does not exist"):
         await archive.ingest(archive.data / "missing", parsing=parsing)
     report = await archive.ingest(
@@ -99,7 +91,7 @@ async def test_errors_of_a_cluster_are_those_of_threads(archive, cluster):
 
 async def test_a_client_of_the_caller_stays_open(archive, cluster):
     sources = make_sources(archive)
-    client = await trio.to_thread.run_sync(distributed.Client, cluster.scheduler_address)
+    client = await trio.to_thread.run_sync(distributed.Client, cluster)
     try:
         await archive.ingest(sources[0], parsing=Parsing(dask=client))
         assert client.status == "running"
