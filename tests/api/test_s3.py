@@ -154,7 +154,7 @@ print(next(history).message)
         [sys.executable, "-W", "default", "-c", program],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     assert (ended.stdout, ended.stderr) == ("Repository initialized\n", "")
