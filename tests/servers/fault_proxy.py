@@ -106,6 +106,7 @@ class FaultProxy:
         self.plan: Plan = lambda _request: None
         self.latency_s = 0.0  # before each answer
         self.requests: list[Request] = []
+        self.under_way = 0  # requests whose answer has not been passed on in full
         self.connections = 0
         self.bytes_sent = 0  # to clients, headers included
 
@@ -134,6 +135,13 @@ class FaultProxy:
             return False
         request = _parse(head)
         self.requests.append(request)
+        self.under_way += 1
+        try:
+            return await self._pass(client, server, incoming, answers, request, head)
+        finally:
+            self.under_way -= 1
+
+    async def _pass(self, client, server, incoming, answers, request: Request, head: bytes) -> bool:
         if request.headers.get("expect", "").lower() == "100-continue":
             await client.send_all(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await incoming.exactly(int(request.headers.get("content-length", 0)))
