@@ -135,6 +135,19 @@ async def test_nothing_is_deleted_where_a_manifest_is_gone(repository):
     assert await objects(repository.storage, "chunks/") == before
 
 
+async def test_nothing_is_deleted_where_a_snapshot_in_the_middle_is_gone(repository):
+    """What it and its ancestors need is needed again when it is restored from a copy."""
+    await commit(repository, 0)
+    lost = await commit(repository, 1)
+    await commit(repository, 2)
+    await repository.storage.delete(f"snapshots/{lost}")
+    before = await objects(repository.storage)
+    fresh = await Repository.open(repository.storage, virtual=NoVirtualChunks())
+    with pytest.raises(MissingObjectError, match=f"{lost} is referenced but gone"):
+        await collect_garbage(fresh, now())
+    assert before <= await objects(repository.storage)
+
+
 async def test_a_repository_that_takes_no_changes_is_left_alone(store):
     await create_repository(store)
     repository = await Repository.open(store, virtual=NoVirtualChunks())

@@ -1,13 +1,14 @@
 """Everything that snapshots lead to: their manifests, and the chunks these refer to."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing
 from functools import partial
 from typing import Final
 
 import trio
 
+from zfuse.errors import MissingObjectError, NotFoundError
 from zfuse.format.ids import ManifestId, SnapshotId
+from zfuse.format.layout import snapshot_key
 from zfuse.format.manifest import Manifest
 from zfuse.format.ref_columns import RefColumns
 from zfuse.format.repo_info import SnapshotInfo
@@ -31,14 +32,27 @@ def quiet(what: str, done: int, whole: int) -> None:
 
 
 async def snapshots_of_refs(repository: Repository) -> dict[SnapshotId, SnapshotInfo]:
-    """Return the snapshots that the refs lead to, as of ``state``."""
+    """Return the snapshots that the refs lead to, as of ``state``.
+
+    Raises:
+        MissingObjectError: the file of one is gone, so what lies beyond it is not known.
+    """
     found: dict[SnapshotId, SnapshotInfo] = {}
-    for tip in {*repository.branches.values(), *repository.tags.values()}:
-        async with aclosing(repository.ancestry(tip)) as ancestry:
-            async for info in ancestry:
-                if info.id in found:
-                    break
-                found[info.id] = info
+    pending = [*repository.branches.values(), *repository.tags.values()]
+    while pending:
+        snapshot_id = pending.pop()
+        if snapshot_id in found:
+            continue
+        try:
+            found[snapshot_id] = await repository.snapshot_info(snapshot_id)
+        except NotFoundError as exc:
+            place = f"{repository.storage.url}/{snapshot_key(snapshot_id)}"
+            raise MissingObjectError(
+                f"{place} is referenced but gone; restore it from a copy"
+            ) from exc
+        parent_id = found[snapshot_id].parent_id
+        if parent_id is not None:
+            pending.append(parent_id)
     return found
 
 
