@@ -1,5 +1,6 @@
 """zfuse fsck: a line for each fault, and what the exit code says."""
 
+import json
 import shutil
 
 import pytest
@@ -63,6 +64,16 @@ def test_json_has_a_line_for_each_fault(command, planted):
 def test_garbage_is_no_fault(command, planted):
     planted.file("chunks/0000000000000000000G").write_bytes(bytes(2048))
     command("fsck", planted.root).says("1 object of 2.0 KiB that nothing refers to", "no faults")
+
+
+def test_what_damage_makes_look_like_garbage_is_not_to_be_collected(command, planted):
+    """With the snapshot restored from a copy it is needed again."""
+    tip = json.loads(command("log", planted.root, "--json").out.splitlines()[0])["id"]
+    planted.file(f"snapshots/{tip}").unlink()
+    outcome = command("fsck", planted.root)
+    assert outcome.status == 8
+    assert "that nothing refers to: keep them until the faults are mended" in outcome.out
+    assert "zfuse gc" not in outcome.out
 
 
 def test_a_repository_whose_entry_is_damaged_can_be_looked_at(command, planted):

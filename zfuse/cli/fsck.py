@@ -86,5 +86,7 @@ def _print_summary(summary: Summary, *, asked: bool) -> None:
     size = output.human_size(sum(counts.bytes for counts in summary.unreferenced.values()))
     print(f"checked {', '.join(looked)}")
     if garbage:
-        print(f"{output.count(garbage, 'object')} of {size} that nothing refers to: zfuse gc")
+        # Of what is damaged nobody knows what it referred to: that is garbage only when mended.
+        way = "keep them until the faults are mended" if summary.findings else "zfuse gc"
+        print(f"{output.count(garbage, 'object')} of {size} that nothing refers to: {way}")
     print(output.count(summary.findings, "fault") if summary.findings else "no faults")
