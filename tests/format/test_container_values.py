@@ -16,6 +16,7 @@ def container(prefix, kind="s3", options=None, name=None):
         (container("b/"), "where URLs start with s3://"),
         (container("gs://b/"), "where URLs start with s3://"),
         (container("s3://b/", "gcs"), "gs:// or gcs://"),
+        (container("https://me:pw@h/", "http"), "names a user or a password"),
         (container("s3:///"), "write a prefix such as s3://bucket/"),
         (container("file:///", "local_file_system", {"path": "/"}), "such as file:///directory/"),
         (container("file:///x/", "local_file_system"), "has a path"),

@@ -105,6 +105,11 @@ def check_place(container: VirtualChunkContainer) -> None:
             f"{prefix} is not in a store of the kind {kind}, where URLs start with"
             f" {' or '.join(schemes)}"
         )
+    if "@" in prefix.partition("://")[2].partition("/")[0]:
+        raise InvalidInputError(
+            "the prefix names a user or a password, which a repository must not hold: write it"
+            " without them"
+        )
     if not is_prefix(prefix, kind):
         example = "file:///directory/" if kind == "local_file_system" else f"{schemes[0]}bucket/"
         raise InvalidInputError(f"{prefix} names no place; write a prefix such as {example}")
