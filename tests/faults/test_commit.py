@@ -1,8 +1,12 @@
-"""Commits to a store that breaks, stalls and loses answers: each lands once."""
+"""Commits to a store that breaks, stalls and loses answers: each lands once.
+
+The deadline is long, and short for what the store shall fail.
+"""
 
 import pytest
 import trio
 
+from tests.counting import CountingStorage
 from tests.repo.driving import NoVirtualChunks
 from tests.servers.fault_proxy import Fault, fault_proxy, share
 from tests.servers.seaweedfs import REGION
@@ -12,18 +16,20 @@ from zfuse.repo.repository import Repository
 from zfuse.repo.session import Session
 from zfuse.storage.open import StorageOpener
 from zfuse.storage.options import StorageOptions
+from zfuse.storage.retry import RetryPolicy
 
+LONG = RetryPolicy(deadline_s=120.0)
 GROUP = b'{"node_type":"group","zarr_format":3,"attributes":{"n":%d}}'
 
 
-def options(server, url, deadline_s):
+def options(server, url):
     return StorageOptions(
         endpoint_url=url,
         region=REGION,
         force_path_style=True,
         access_key_id=server.access_key,
         secret_access_key=server.secret_key,
-        deadline_s=deadline_s,
+        deadline_s=LONG.deadline_s,
     )
 
 
@@ -42,7 +48,7 @@ async def test_every_commit_lands_once_on_an_unsteady_store(spec_version, s3_ser
     location = f"s3://{s3_server.make_bucket()}/r"
     with fault_proxy(s3_server.endpoint) as proxy:
         async with StorageOpener() as opener:
-            storage = await opener.open(location, options(s3_server, proxy.url, 20.0))
+            storage = await opener.open(location, options(s3_server, proxy.url))
             await create_repository(storage, spec_version=spec_version)
             repository = await Repository.open(storage, virtual=NoVirtualChunks())
             session = await Session.open(repository, "main")
@@ -63,9 +69,10 @@ async def test_a_store_that_stops_answering_the_decisive_write(spec_version, s3_
     location = f"s3://{s3_server.make_bucket()}/r"
     with fault_proxy(s3_server.endpoint) as proxy:
         async with StorageOpener() as opener:
-            storage = await opener.open(location, options(s3_server, proxy.url, 1.0))
+            storage = await opener.open(location, options(s3_server, proxy.url))
             await create_repository(storage, spec_version=spec_version)
-            repository = await Repository.open(storage, virtual=NoVirtualChunks())
+            counting = CountingStorage(storage)
+            repository = await Repository.open(counting, virtual=NoVirtualChunks())
             session = await Session.open(repository, "main")
             await session.set_metadata("/g", GROUP % 1)
             hanging = []
@@ -77,11 +84,17 @@ async def test_a_store_that_stops_answering_the_decisive_write(spec_version, s3_
                     return Fault.HANG
                 return None
 
-            proxy.plan = plan
+            async def lose_patience(operation, key):
+                await trio.lowlevel.checkpoint()
+                if operation == "put" and key.endswith(("repo", "ref.json")):
+                    storage._policy = RetryPolicy(deadline_s=3.0)
+
+            proxy.plan, counting.before = plan, lose_patience
             with pytest.raises(OutcomeUnknownError, match="try again"):
                 await session.commit("hangs")
+            assert hanging
             assert session.has_changes
-            proxy.plan = share(0, Fault.LOST)
+            proxy.plan, counting.before, storage._policy = share(0, Fault.LOST), None, LONG
             await commit(session, "again")
             tip = repository.lookup_branch("main")
             messages = [info.message async for info in repository.ancestry(tip)][:-1]
@@ -94,18 +107,18 @@ async def test_a_store_that_is_down(fault, s3_server):
     location = f"s3://{s3_server.make_bucket()}/r"
     with fault_proxy(s3_server.endpoint) as proxy:
         async with StorageOpener() as opener:
-            storage = await opener.open(location, options(s3_server, proxy.url, 1.0))
+            storage = await opener.open(location, options(s3_server, proxy.url))
             await create_repository(storage)
             repository = await Repository.open(storage, virtual=NoVirtualChunks())
             session = await Session.open(repository, "main")
             await session.set_metadata("/g", GROUP % 1)
             before = session.base.id
-            proxy.plan = share(1, fault)
+            proxy.plan, storage._policy = share(1, fault), RetryPolicy(deadline_s=1.0)
             with pytest.raises(StorageError) as caught:
                 await session.commit("down")
             assert caught.value.exit_code == 75
             assert session.has_changes
-            proxy.plan = share(0, fault)
+            proxy.plan, storage._policy = share(0, fault), LONG
             await repository.refresh()
             assert repository.lookup_branch("main") == before
             tip = await commit(session, "up again")

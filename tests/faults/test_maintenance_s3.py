@@ -14,6 +14,7 @@ from tests.compat.random_history import (
     open_for_tests,
     read_officially,
 )
+from tests.counting import CountingStorage
 from tests.servers.fault_proxy import Fault, fault_proxy, share
 from zfuse.errors import StorageError
 from zfuse.repo.expire import expire_snapshots
@@ -24,7 +25,9 @@ from zfuse.repo.upgrade import upgrade_repository
 from zfuse.storage.local import LocalStorage
 from zfuse.storage.open import StorageOpener
 from zfuse.storage.options import StorageOptions
+from zfuse.storage.retry import RetryPolicy
 
+LONG = RetryPolicy(deadline_s=120.0)
 pytestmark = pytest.mark.compat
 
 
@@ -51,14 +54,14 @@ class Bucket:
         )
 
     @contextlib.asynccontextmanager
-    async def storage(self, endpoint, deadline_s=30):
+    async def storage(self, endpoint):
         options = StorageOptions(
             endpoint_url=endpoint,
             region="us-east-1",
             force_path_style=True,
             access_key_id=self.server.access_key,
             secret_access_key=self.server.secret_key,
-            deadline_s=deadline_s,
+            deadline_s=LONG.deadline_s,
         )
         async with StorageOpener() as opener:
             yield await opener.open(f"s3://{self.name}/r", options)
@@ -122,12 +125,20 @@ def test_a_server_that_fails_for_good(bucket):
         return Fault.ERROR if deletions > 3 else None
 
     async def fail(proxy):
-        async with bucket.storage(proxy.url, deadline_s=2) as storage:
-            repository = await Repository.open(storage, virtual=NoContainers())
+        async with bucket.storage(proxy.url) as storage:
+            counting = CountingStorage(storage)
+            repository = await Repository.open(counting, virtual=NoContainers())
             await expire_snapshots(repository, now_us())
+
+            async def lose_patience(operation, _key):
+                await trio.lowlevel.checkpoint()
+                if operation == "delete":
+                    storage._policy = RetryPolicy(deadline_s=5)
+
+            counting.before = lose_patience
             with pytest.raises(StorageError):
                 await collect_garbage(repository, now_us())
-            proxy.plan = lambda _request: None
+            proxy.plan, counting.before, storage._policy = (lambda _request: None), None, LONG
             await collect_garbage(repository, now_us())
 
     with fault_proxy(bucket.server.endpoint) as proxy:

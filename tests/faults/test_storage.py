@@ -1,7 +1,9 @@
 """Storages in front of stores that break, stall and lie, through a proxy that makes them so."""
 
 import itertools
+import socket
 import threading
+from functools import partial
 
 import pytest
 import trio
@@ -39,7 +41,7 @@ def proxy(s3_server):
 def open_storage(opener, proxy, s3_server, fault_bucket):
     location = f"s3://{fault_bucket}/faults/{next(_numbers)}"
 
-    async def open_storage(deadline_s=30.0):
+    async def open_storage(deadline_s=120.0):
         options = StorageOptions(
             endpoint_url=proxy.url,
             region=REGION,
@@ -56,6 +58,17 @@ def open_storage(opener, proxy, s3_server, fault_bucket):
 @pytest.fixture
 async def storage(open_storage):
     return await open_storage()
+
+
+async def until(condition):
+    with trio.fail_after(60):
+        while not condition():  # noqa: ASYNC110 - another thread makes it true
+            await trio.sleep(0.01)
+
+
+def reads(proxy):
+    """Return how many reads the proxy has seen."""
+    return sum(request.method == "GET" for request in proxy.requests)
 
 
 async def in_parallel(function, items):
@@ -102,19 +115,19 @@ async def test_truncated_listings_are_read_again(storage, proxy):
 
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.DRIP])
 async def test_one_that_hangs_is_left_for_another(open_storage, proxy, fault):
-    storage = await open_storage(deadline_s=6)
-    await storage.put("k", DATA)
+    await (await open_storage()).put("k", DATA)
+    storage = await open_storage(deadline_s=12)
     proxy.plan = first(1, fault)
     assert (await storage.get("k")).data == DATA
-    assert storage.stats.retries == 1
+    assert storage.stats.retries >= 1
 
 
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.DRIP, Fault.UNAVAILABLE, Fault.TRUNCATE])
 async def test_what_never_works_ends_at_the_deadline(open_storage, proxy, fault):
+    await (await open_storage()).put("k", DATA)
     storage = await open_storage(deadline_s=1)
-    await storage.put("k", DATA)
     proxy.plan = lambda _request: fault
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         for call in (
             storage.get("k"),
             storage.get_range("k", ByteRange(0, len(DATA))),
@@ -131,8 +144,8 @@ async def test_14_hanging_reads_do_not_keep_others_waiting(storage, proxy):
     async with trio.open_nursery() as nursery:
         for _ in range(14):
             nursery.start_soon(storage.get, "slow")
-        await trio.sleep(0.2)
-        with trio.fail_after(5):
+        await until(lambda: reads(proxy) == 14)
+        with trio.fail_after(60):  # those that hang end in twice the time
             assert (await storage.get("fast")).data == DATA
         nursery.cancel_scope.cancel()
 
@@ -140,8 +153,11 @@ async def test_14_hanging_reads_do_not_keep_others_waiting(storage, proxy):
 async def test_cancelled_reads_leave_no_connection_behind(storage, proxy):
     await storage.put("k", DATA)
     proxy.plan = lambda _request: Fault.HANG
-    with trio.move_on_after(0.3):
-        await in_parallel(storage.get, ["k"] * 20)
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(storage.get, "k")
+        await until(lambda: reads(proxy) == 20)
+        nursery.cancel_scope.cancel()
     proxy.plan = lambda _request: None
     for _ in range(3):
         assert (await storage.get("k")).data == DATA
@@ -171,8 +187,7 @@ class TestConditionalPuts:
         assert {info.key async for info in storage.list("")} == ({"k", "new"} if landed else {"k"})
 
     async def test_no_answer_until_the_deadline(self, open_storage, proxy):
-        storage = await open_storage(deadline_s=1)
-        await storage.put("other", b"x")
+        storage = await open_storage(deadline_s=2)
         proxy.plan = first(1, Fault.HANG, "PUT")
         with pytest.raises(OutcomeUnknownError):
             await storage.put("k", b"1", expect=ABSENT)
@@ -185,20 +200,23 @@ class TestConditionalPuts:
             await storage.put("k", b"2", expect=ABSENT)
         assert proxy.connections == before + 1
 
-    async def test_a_down_endpoint_is_no_unknown_outcome(self, opener, s3_server):
-        with fault_proxy(s3_server.endpoint) as gone:
-            pass
-        options = StorageOptions(
-            endpoint_url=gone.url, region=REGION, access_key_id="a", secret_access_key="b",
-            deadline_s=0.5,
-        )  # fmt: skip
-        storage = await opener.open("s3://bucket", options)
-        with pytest.raises(StorageTimeoutError):
-            await storage.put("k", b"1", expect=ABSENT)
+    async def test_a_down_endpoint_is_no_unknown_outcome(self, opener):
+        """It is repeated, as nothing is whose outcome is not known."""
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+            options = StorageOptions(
+                endpoint_url=f"http://127.0.0.1:{closed.getsockname()[1]}", region=REGION,
+                access_key_id="a", secret_access_key="b", deadline_s=120,
+            )  # fmt: skip
+            storage = await opener.open("s3://bucket", options)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(storage.put, "k", b"1", expect=ABSENT))
+                await until(lambda: storage.stats.retries > 3)
+                nursery.cancel_scope.cancel()
 
 
 async def test_the_limit_of_requests_at_once_holds_on_the_wire(storage, proxy):
-    await storage.put("k", DATA)
+    await storage.put("k", DATA[:3000])
     proxy.latency_s = 0.05
     await in_parallel(storage.get, ["k"] * 400)
     assert proxy.connections <= 130
@@ -208,7 +226,7 @@ async def test_http_absorbs_faults_too(opener, nginx):
     (nginx.root / "faulty").write_bytes(DATA)
     with fault_proxy(nginx.url) as proxy:
         proxy.plan = share(0.2, Fault.UNAVAILABLE, Fault.RESET, Fault.TRUNCATE, Fault.LOST)
-        storage = await opener.open(proxy.url)
+        storage = await opener.open(proxy.url, StorageOptions(deadline_s=120))
 
         async def read(n):
             assert await storage.get_range("faulty", ByteRange(n, n + 9999)) == DATA[n : n + 9999]
@@ -224,6 +242,6 @@ async def test_closing_fails_what_is_under_way_and_leaves_no_thread(proxy, nginx
         async with StorageOpener() as opener:
             storage = await opener.open(proxy.url)
             nursery.start_soon(storage.get, "k")
-            await trio.sleep(0.2)
+            await until(lambda: reads(proxy) == 1)
         nursery.cancel_scope.cancel()
     assert "zfuse-asyncio" not in {t.name for t in threading.enumerate()}
