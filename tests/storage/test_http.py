@@ -105,6 +105,27 @@ async def test_redirects_are_judged_behind_a_proxy_too(monkeypatch, nginx):
         assert [request.target for request in proxy.requests] == ["http://far.example/data/k"]
 
 
+async def test_a_proxy_needs_no_scheme(monkeypatch, nginx):
+    with fault_proxy(nginx.url) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.removeprefix("http://"))
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        proxy.plan = lambda _request: Answer("200 OK", body=b"hello")
+        async with StorageOpener() as opener:
+            storage = await opener.open("http://far.example/data")
+            assert (await storage.get("k")).data == b"hello"
+
+
+async def test_a_proxy_that_can_not_be_is_named(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://somewhere:port")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with StorageOpener() as opener:
+        storage = await opener.open("http://far.example/data")
+        with pytest.raises(StorageError, match="http_proxy"):
+            await storage.get("k")
+
+
 class TestOddServers:
     """Servers that keep less than the standard asks for."""
 

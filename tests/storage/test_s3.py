@@ -219,6 +219,35 @@ async def test_a_bucket_name_that_can_not_be_is_a_mistake(opener, s3_server):
         await storage.get("k")
 
 
+@pytest.mark.parametrize(
+    "endpoint", ["127.0.0.1:1", "http://", "http://[::1", "http://h:99999", "http://h/?x=y", " "]
+)
+async def test_an_endpoint_that_can_not_be_is_a_mistake(opener, place, endpoint):
+    storage = await opener.open(place, StorageOptions(endpoint_url=endpoint, anonymous=True))
+    with pytest.raises(InvalidInputError, match=r"--endpoint-url.*https://HOST"):
+        await storage.get("k")
+
+
+@pytest.mark.parametrize("content", [None, "no certificates"])
+async def test_authorities_that_can_not_be_read_are_named(opener, monkeypatch, tmp_path, content):
+    bundle = tmp_path / "bundle.pem"
+    if content is not None:
+        bundle.write_text(content)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    options = StorageOptions(endpoint_url="https://127.0.0.1:1", anonymous=True)
+    storage = await opener.open("s3://bucket", options)
+    with pytest.raises(InvalidInputError, match=r"bundle\.pem .*AWS_CA_BUNDLE"):
+        await storage.get("k")
+
+
+@pytest.mark.parametrize("variable", ["AWS_RETRY_MODE", "AWS_DEFAULTS_MODE"])
+async def test_settings_of_aws_that_can_not_be_are_a_mistake(opener, place, monkeypatch, variable):
+    monkeypatch.setenv(variable, "often")
+    storage = await opener.open(place, StorageOptions(anonymous=True))
+    with pytest.raises(InvalidInputError, match="often"):
+        await storage.get("k")
+
+
 @pytest.mark.parametrize("call", EVERY_CALL)
 async def test_a_down_endpoint_is_a_timeout_at_the_deadline(opener, s3_server, call):
     with socket.socket() as closed:

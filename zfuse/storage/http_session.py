@@ -143,7 +143,15 @@ class HttpSession:
             self._proxies = getproxies()
         if not self._proxies or proxy_bypass(url.host or ""):
             return None
-        return self._proxies.get(url.scheme)
+        proxy = self._proxies.get(url.scheme)
+        if proxy is None:
+            return None
+        proxy = proxy if "://" in proxy else f"http://{proxy}"  # as curl and requests read it
+        try:
+            URL(proxy)
+        except ValueError as exc:
+            raise StorageError(f"{url.scheme}_proxy is set to what is no URL of a proxy") from exc
+        return proxy
 
 
 async def _once(

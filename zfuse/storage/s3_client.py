@@ -43,6 +43,10 @@ _NO_CREDENTIALS: Final = (
     "('aws sso login'), name a profile with --profile, or pass --anonymous for public data"
 )
 
+_ENDPOINT: Final = (
+    "an endpoint (--endpoint-url, AWS_ENDPOINT_URL) is http://HOST:PORT or https://HOST:PORT"
+)
+
 _RENEWAL_PAUSE: Final = 5.0
 """Seconds between two looks for newer credentials, so that refusals do not become file reads."""
 
@@ -199,21 +203,24 @@ class S3Client:
             raise _translated(exc) from exc
         if self._tls is None and found.url.startswith("https:"):
             # The authorities that botocore itself would trust: not every machine has its own.
-            bundle = self._session.get_config_variable("ca_bundle")
-            self._tls = ssl.create_default_context(cafile=get_cert_path(bundle or True))
+            self._tls = _trusting(self._session.get_config_variable("ca_bundle"))
         base_url = found.url.removesuffix("/" + _PROBE_KEY)
         return Target(bucket, base_url, found.region, credentials, self._tls)
 
     async def _client_there(self, region: str | None) -> AioBaseClient:
         if region not in self._clients:
-            self._clients[region] = await self._exit.enter_async_context(
-                self._session.create_client(
-                    "s3",
-                    region_name=region,
-                    endpoint_url=self._options.endpoint_url,
-                    config=_config(self._options),
-                )
+            making = self._session.create_client(
+                "s3",
+                region_name=region,
+                endpoint_url=self._options.endpoint_url,
+                config=_config(self._options),
             )
+            try:
+                self._clients[region] = await self._exit.enter_async_context(making)
+            except ValueError as exc:  # some of its errors are both
+                if isinstance(exc, botocore.exceptions.BotoCoreError):
+                    raise
+                raise InvalidInputError(f"{_one_line(exc)}; {_ENDPOINT}") from exc
         return self._clients[region]
 
     async def _renew_there(self, target: Target) -> bool:
@@ -329,6 +336,17 @@ def _config(options: StorageOptions) -> AioConfig:
     )
 
 
+def _trusting(bundle: str | None) -> ssl.SSLContext:
+    """Return what checks certificates by *bundle*, None for the authorities of botocore."""
+    try:
+        return ssl.create_default_context(cafile=get_cert_path(bundle or True))
+    except OSError as exc:  # ssl.SSLError is one
+        raise InvalidInputError(
+            f"{bundle} is no file of certificates that can be read ({exc.strerror or exc});"
+            " correct AWS_CA_BUNDLE, or ca_bundle of the AWS configuration"
+        ) from exc
+
+
 def _client_error(target: Target, exc: botocore.exceptions.ClientError) -> StorageError:
     told = exc.response.get("Error", {})
     meta = exc.response.get("ResponseMetadata", {})
@@ -341,12 +359,23 @@ def _translated(exc: botocore.exceptions.BotoCoreError) -> StorageError | Invali
     match exc:
         case botocore.exceptions.NoCredentialsError():
             error = AccessDeniedError(_NO_CREDENTIALS)
+        case botocore.exceptions.EndpointProviderError():
+            error = InvalidInputError(f"{_one_line(exc)}; {_ENDPOINT}")
+        case botocore.exceptions.ParamValidationError() if "Invalid bucket name" in str(exc):
+            # What it has to match instead are three lines.
+            error = InvalidInputError(
+                f"{_one_line(exc).partition(': Bucket name must')[0]}; write s3://BUCKET/PREFIX"
+            )
         case (
             botocore.exceptions.ProfileNotFound()
             | botocore.exceptions.ParamValidationError()
             | botocore.exceptions.ConfigParseError()
             | botocore.exceptions.InvalidRegionError()
             | botocore.exceptions.NoRegionError()
+            | botocore.exceptions.InvalidConfigError()
+            | botocore.exceptions.InvalidDefaultsMode()
+            | botocore.exceptions.InvalidRetryModeError()
+            | botocore.exceptions.InvalidS3UsEast1RegionalEndpointConfigError()
         ):
             error = InvalidInputError(_one_line(exc))
         case (
