@@ -1,9 +1,9 @@
 """A pytest plugin for tests that hang on a mount; scripts/test loads it.
 
 A system call that waits for a FUSE daemon is beyond pytest-timeout: no Python code runs until
-it returns. After --hang-seconds of one test this aborts the zfuse mounts below the run's
-temporary directory, so that the call fails (ECONNABORTED) and the test with it, and the run
-goes on.
+it returns. After --hang-seconds of one test, or four fifths of its own timeout if that is more,
+this aborts the zfuse mounts below the run's temporary directory, so that the call fails
+(ECONNABORTED) and the test with it, and the run goes on.
 """
 
 import contextlib
@@ -20,15 +20,19 @@ def pytest_addoption(parser):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    timer = threading.Timer(
-        item.config.getoption("--hang-seconds"), abort_mounts, [item.config, item.nodeid]
-    )
+    timer = threading.Timer(patience_s(item), abort_mounts, [item.config, item.nodeid])
     timer.daemon = True
     timer.start()
     try:
         return (yield)
     finally:
         timer.cancel()
+
+
+def patience_s(item):
+    timeout = item.get_closest_marker("timeout")
+    own = 0 if timeout is None else 0.8 * timeout.args[0]
+    return max(item.config.getoption("--hang-seconds"), own)
 
 
 def abort_mounts(config, nodeid):

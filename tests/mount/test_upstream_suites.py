@@ -17,9 +17,9 @@ from tests.mount.mounting import Mounted
 from tests.mount.upstream import run_suite, source_of
 from tests.mount.writing_tools import keys_of
 
-pytestmark = [pytest.mark.compat, pytest.mark.fuse]
+pytestmark = [pytest.mark.compat, pytest.mark.fuse, pytest.mark.timeout(900)]
 
-LIMIT_S = 230
+LIMIT_S = 700
 LONG = pytest.mark.long
 UNSETTLED = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
 
