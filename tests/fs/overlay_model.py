@@ -116,7 +116,7 @@ class Model:
 
 @dataclass
 class Held:
-    """An open file; ``wrote`` tells whether it was changed and not closed since."""
+    """An open file; ``wrote`` tells whether it was changed through it."""
 
     handle: Handle
     inode: Inode
@@ -329,8 +329,7 @@ class Branch:
         self._note(found, expected)
 
     async def flush(self, held: Held) -> None:
-        self.driven.fs.flush(held.handle)
-        held.wrote = False
+        self.driven.fs.flush(held.handle)  # as when somebody who has a copy of it ends
 
     async def shut(self, index: int) -> None:
         held = self.held.pop(index)

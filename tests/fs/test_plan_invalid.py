@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import trio
+import trio.testing
 
 from tests.compat.documents import GROUP, V2_DOT, array_document, put_all
 from tests.compat.place import changing, create, local_place
@@ -224,6 +226,37 @@ async def test_open_files_are_named_and_left(repo, state):
         assert data == b"half and half"
         (b.shadow / "line/c/0").write_bytes(await b.read("line/c/0"))
         await b.assert_syncs()
+
+
+async def test_who_has_a_copy_of_a_closed_descriptor_writes_on(repo, state):
+    async with writing(repo, state) as b:
+        half = await open_for_writing(b, "line/c/0", b"half")
+        half.flush()  # as when a process that inherited it ends
+        assert (await b.told())["open_files"] == ["/line/c/0"]
+        outcome = await b.sync()
+        assert outcome.snapshot_id is None
+        assert outcome.summary["open_files"] == ["/line/c/0"]
+        await half.truncate(0)
+        await half.write(0, b"whole")
+        half.flush()
+        half.close()
+        (b.shadow / "line/c/0").write_bytes(b"whole")
+        await b.assert_syncs()
+
+
+async def test_a_sync_knows_what_was_closed_before_though_the_kernel_tells_it_later(repo, state):
+    async with writing(repo, state) as b:
+        content = await open_for_writing(b, "line/c/40", b"outside")
+        content.flush()
+
+        async def release():
+            await trio.testing.wait_all_tasks_blocked()
+            content.close()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(release)
+            with pytest.raises(InvalidChangesError, match="outside"):
+                await b.sync()
 
 
 async def test_files_that_a_death_interrupted_are_written_anew_or_discarded(repo, state):

@@ -74,6 +74,7 @@ class BranchSession(KeptSession):
             if not (self.has_changes or request.amends or request.allow_empty):
                 told = await self._summary(await self.plan())
                 return SyncOutcome(self.branch, None, told, 0, stale)
+            await self.closed_for_good()
             async with self.staging.naming:
                 journal = self.staging.begin()
                 with self.staging.holding():

@@ -24,6 +24,10 @@ from zfuse.repo.view import HierarchyView
 
 log = logging.getLogger(__name__)
 
+_LOOKS: Final = 25
+_LOOK_EVERY_S: Final = 0.02
+"""How often it is seen whether somebody who closed a file has it open still."""
+
 _NO_ROWS: Final = SessionRows({}, {}, {}, frozenset(), frozenset())
 
 
@@ -160,9 +164,26 @@ class KeptSession:
         journal = self.staging.journal
         if journal is None:
             return await self.plan_of(_NO_ROWS, view)
+        if not touched:
+            await self.closed_for_good()
         with self.staging.holding():
             rows, _ = await self.rows(journal)
             return await self.plan_of(rows, view, touched=touched)
+
+    async def closed_for_good(self) -> None:
+        """Return when the kernel has told which of the files closed before nobody has open still.
+
+        It tells that behind close(2). Who has a copy of the descriptor, as a fork makes them,
+        is not waited for: the file counts as being written.
+        """
+        for _ in range(_LOOKS):  # no deadline: a daemon that gets no CPU gets late to the kernel
+            if not self._half_closed():
+                return
+            await trio.sleep(_LOOK_EVERY_S)
+
+    def _half_closed(self) -> list[OverlayFile]:
+        files = self.staging.half_closed.values()
+        return [file for file in files if isinstance(file, OverlayFile) and not file.is_gone]
 
     async def rows(self, journal: Journal) -> tuple[SessionRows, int]:
         """Return the rows of this moment, and how new the newest of them is."""
@@ -171,11 +192,12 @@ class KeptSession:
             database.execute("BEGIN")
             database.execute("SELECT 1 FROM fact LIMIT 1").fetchall()
             cut = journal.seq
+            half_closed = set(self._half_closed())
             writing = {
                 file.staged.id
                 for file in self.staging.live
                 if isinstance(file, OverlayFile) and file.staged is not None
-                if file.is_being_written
+                if file.is_being_written or file in half_closed
             }
             directories, files, names = await trio.to_thread.run_sync(read_rows, database)
         finally:

@@ -231,6 +231,7 @@ class OverlayFile(NamedFile):
     def begin_writing(self, writer: Content) -> None:
         """Take note that somebody changes the file."""
         self._writers = {*self._writers, writer}
+        self.staging.half_closed.pop(writer, None)
 
     def end_writing(self, writer: Content) -> None:
         """Record that somebody who wrote the file has closed it; a reader changes nothing."""
@@ -238,10 +239,13 @@ class OverlayFile(NamedFile):
             if len(self._writers) == 1:
                 self._note_closed()
             self._writers = self._writers - {writer}
+            if not self.is_gone:
+                self.staging.half_closed[writer] = self
 
     def stop_writing(self, writer: Content) -> None:
         """Take note that somebody will not change the file any more, closed or not."""
         self._writers = self._writers - {writer}
+        self.staging.half_closed.pop(writer, None)
 
     def _note_closed(self) -> None:
         row = self.staged

@@ -14,7 +14,7 @@ import trio
 
 from zfuse.errors import BusyError, JournalError, ReadOnlyError
 from zfuse.format.ids import SnapshotId
-from zfuse.fs.entry import Directory, Entry
+from zfuse.fs.entry import Content, Directory, Entry
 from zfuse.fs.hierarchy import NodeDirectory
 from zfuse.fs.journal import ROOT_ROW, Journal
 from zfuse.fs.staged import EntryRow, RowKind, StagedDirectory, StagedFile
@@ -70,6 +70,8 @@ class Staging:
         # Blobs that must stay as they are: being read for an upload, or part of a commit.
         self.uploading: set[str] = set()
         self.frozen: frozenset[str] = frozenset()
+        # Who closed what he wrote and has it open still, through a copy of the descriptor.
+        self.half_closed: dict[Content, Entry] = {}
         self._committing: Mapping[int, Sequence[tuple[str, EntryRow]]] = {}
         self._names_in_commit: dict[int, frozenset[str]] = {}
         self._unwanted: set[str] = set()
