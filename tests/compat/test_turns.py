@@ -104,6 +104,7 @@ def take_turns(turns, spec_version):
     trio.run(main)
 
 
+@pytest.mark.timeout(900)
 @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(TURNS, max_size=7), st.sampled_from([1, 2]))
 def test_zfuse_and_the_official_library_take_turns(turns, spec_version):
