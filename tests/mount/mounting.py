@@ -15,7 +15,7 @@ from zfuse.daemon.mountinfo import MountPoint, zfuse_mounts
 
 READY_S = 90
 END_S = 60
-"""What no mount needs, however busy the machine is: the guard against tests that hang waits longer."""
+"""What no mount needs, however busy the machine is; tests that hang are guarded otherwise."""
 
 
 @dataclass
