@@ -1,5 +1,6 @@
 """``zfuse discard`` on a real mount: readers see the base again at once."""
 
+import contextlib
 import os
 
 import pytest
@@ -49,6 +50,10 @@ def test_what_is_wrong_is_said_and_nothing_is_taken_back(command, branch, work):
     command("discard", branch.path / "x").fails(2, "/x can not go back to /g", "as well")
     command("discard", work.mounted.path).fails(2, "branch/NAME")
     command("discard", work.mounted.path / "tag" / "v1").fails(2, "is in no branch")
+    with contextlib.chdir(branch.path):
+        for name in ("discard", "umount", "sync"):
+            options = ("-m", "...") if name == "sync" else ()
+            command(name, "", *options).fails(2)
     assert (branch.path / "line/c/0").read_bytes() == b"new"
     assert (branch.path / "x" / "square" / "zarr.json").exists()
 

@@ -76,7 +76,10 @@ def find_branch(path: str | None) -> InBranch:
     Raises:
         NotMountedError: it is in no mount.
         NotAllowedError: it is in a tag, a snapshot, or another part that only can be read.
+        InvalidInputError: *path* is empty, as a variable is that nobody set.
     """
+    if path == "":
+        raise InvalidInputError("an empty text is no path; the current directory is .")
     place = Path(os.path.abspath(path or "."))
     mount = find_mount(place)
     settings = call_mount(mount, "config", timeout_s=_ASK_S)

@@ -50,7 +50,7 @@ def command(
     """
     changes = _choice(choices)
     _check(force=force, changes=changes, message=message)
-    if directory is None:
+    if not directory:
         if name is None:
             raise InvalidInputError("say which mount to end: zfuse umount DIR")
         directory = str(mount_file(name)["mountpoint"])
