@@ -138,6 +138,8 @@ def test_a_bad_mount_point_is_one_line(zfuse, repository, directory, daemon, mak
         (["{repo}", "{dir}", "--snapshot", "0" * 20], 2, ["no snapshot"]),
         (["{repo}", "{dir}", "--as-of", "2001-01-01"], 2, ["main"]),
         (["{repo}", "{dir}", "--as-of", "soon"], 2, ["not a time"]),
+        (["{repo}", "{dir}", "--log-file", "{dir}2/log"], 2, ["can not log to", "--log-file FILE"]),
+        (["{repo}", "{dir}", "-d", "--log-file", "{repo}"], 2, ["Is a directory"]),
         (["--name", "nowhere"], 2, ["/etc/zfuse/mounts.d/nowhere.toml"]),
         (["{dir}", "{dir}2"], 2, ["there is no"]),
     ],

@@ -95,11 +95,16 @@ def interpret(flags: Mapping[str, Any]) -> tuple[MountSettings, Path]:
 
 def _start_logging(settings: MountSettings, mountpoint: Path, reporter: Reporter | None) -> None:
     handler: logging.Handler = logging.StreamHandler()
-    if reporter is not None:
-        reporter.log_to(settings.log_file or default_log(mountpoint))
-        os.chdir("/")  # keep no other file system busy
-    elif settings.log_file is not None:
-        handler = logging.FileHandler(settings.log_file)
+    try:
+        if reporter is not None:
+            reporter.log_to(settings.log_file or default_log(mountpoint))
+            os.chdir("/")  # keep no other file system busy
+        elif settings.log_file is not None:
+            handler = logging.FileHandler(settings.log_file)
+    except OSError as exc:
+        raise InvalidInputError(
+            f"can not log to {exc.filename} ({exc.strerror}); say where: --log-file FILE"
+        ) from exc
     handler.setFormatter(logging.Formatter(_FORMAT))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("zfuse").setLevel(settings.log_level.upper())
