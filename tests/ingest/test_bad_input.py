@@ -20,6 +20,7 @@ from zfuse.errors import (
     InvalidInputError,
     NotFoundError,
 )
+from zfuse.ingest.placement import node_path
 
 NOBODY = 65534
 
@@ -212,6 +213,14 @@ async def test_a_group_that_is_not_there(archive, refused):
         file["inner/a"] = GRID
     for name in ("old.zarr", "file.h5"):
         await refused(NotFoundError, "has no group 'other'", archive.data / name, group="other")
+    for group in ("../other.zarr", "a/./b", "a//b"):
+        await refused(InvalidInputError, "no group", archive.data / "old.zarr", group=group)
+
+
+@pytest.mark.parametrize("text", ["a//b", "../x", "a/.", "zarr.json", "a/zarr.json/"])
+def test_what_can_be_no_node(text):
+    with pytest.raises(InvalidInputError, match="can be no node"):
+        node_path(text)
 
 
 async def test_a_node_that_exists(archive):

@@ -45,6 +45,8 @@ def node_path(text: str) -> str:
     """
     path = "/" + text.strip("/")
     fault = path_fault(path)
+    if path.endswith("/zarr.json"):
+        fault = "the metadata of what is above have that name"
     if fault is not None:
         raise InvalidInputError(f"{text!r} can be no node: {fault}")
     return path

@@ -9,6 +9,7 @@ from typing import Final
 from zfuse.errors import InvalidInputError, NotFoundError
 from zfuse.ingest.kerchunk import is_kerchunk, load_references
 from zfuse.ingest.key_table import V2_ARRAY, V2_GROUP, V3
+from zfuse.repo.documents import path_fault
 from zfuse.storage.foreign_files import ForeignFiles, ObjectAccess, canonical_url, split_url
 from zfuse.storage.options import DEFAULT_OPTIONS, StorageOptions
 
@@ -59,7 +60,8 @@ def source_of(
     """Return the source that a path or URL names.
 
     Raises:
-        InvalidInputError: there is no such format, or zfuse can not read from there.
+        InvalidInputError: there is no such format, or no group can be called so, or zfuse can not
+            read from there.
     """
     if kind not in FORMATS:
         near = difflib.get_close_matches(kind, FORMATS, 1)
@@ -68,6 +70,8 @@ def source_of(
     if not text:
         raise InvalidInputError("an empty text names no source")
     part = (group or "").strip("/") or None
+    if part is not None and path_fault(f"/{part}") is not None:
+        raise InvalidInputError(f"{group!r} can be no group; write --group A/B, from the root on")
     return Source(canonical_url(text), kind, part, frozenset(skip), options)
 
 
