@@ -31,7 +31,7 @@ class Fault(Enum):
     LOST = auto()  # the server acts, its answer is lost in a reset
     TRUNCATE = auto()  # half the answer's body, then the connection closes
     DRIP = auto()  # the answer at a few bytes a second
-    HANG = auto()  # no answer, as long as the client waits
+    HANG = auto()  # no answer, as long as the client waits, or until let_go()
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,15 @@ class FaultProxy:
         self.under_way = 0  # requests whose answer has not been passed on in full
         self.connections = 0
         self.bytes_sent = 0  # to clients, headers included
+        self._hanging: set[trio.CancelScope] = set()
+        self._token: trio.lowlevel.TrioToken
+
+    def let_go(self) -> None:
+        """Reset the connections that hang now, in a moment."""
+        self._token.run_sync_soon(lambda: [scope.cancel() for scope in self._hanging])
 
     async def serve(self, ready: Callable[[], None]) -> None:
+        self._token = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as nursery:
             listeners = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=1024)
             self.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
@@ -152,7 +159,10 @@ class FaultProxy:
         if isinstance(fault, Answer):
             return await self._send(client, fault.encode())
         if fault is Fault.HANG:
-            await incoming.until_closed()
+            with trio.CancelScope() as hanging:
+                self._hanging.add(hanging)
+                await incoming.until_closed()
+            self._hanging.discard(hanging)
         if fault in (Fault.HANG, Fault.RESET):
             return _reset(client)
         await server.send_all(head + body)
