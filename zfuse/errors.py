@@ -16,6 +16,7 @@ read them. A message is one line that says what is wrong and what to do next.
     │   ├── ReadOnlyError
     │   │   └── ReadOnlyStoreError
     │   └── ContainerNotAllowedError
+    │       └── ContainerNotOfferedError
     ├── InvalidInputError           say it differently
     │   ├── NameTooLongError
     │   └── UnsupportedVersionError
@@ -128,6 +129,13 @@ class ContainerNotAllowedError(NotAllowedError):
 
     errno = errno.EACCES
     exit_code = 12
+
+
+class ContainerNotOfferedError(ContainerNotAllowedError):
+    """A virtual chunk lies in a store that this zfuse can not open, whoever allows it."""
+
+    errno = errno.EIO
+    exit_code = 2
 
 
 class InvalidInputError(ZfuseError):

@@ -17,6 +17,7 @@ from zfuse.errors import (
     AccessDeniedError,
     ChunkModifiedError,
     ContainerNotAllowedError,
+    ContainerNotOfferedError,
     CorruptionError,
     InvalidInputError,
     MissingObjectError,
@@ -79,7 +80,8 @@ def test_an_allowed_prefix(text, prefix, credentials):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "/data", "bucket=env", "anonymous", "s3://b/=profile:", "s3://b/%ff", "://x"]
+    "text",
+    ["", "/data", "bucket=env", "anonymous", "s3://b/=profile:", "s3://b/%ff", "://x", "s3://"],
 )
 def test_what_is_no_prefix(text):
     with pytest.raises(InvalidInputError):
@@ -108,6 +110,17 @@ def test_a_declared_container_must_be_allowed_and_the_message_says_how():
     with pytest.raises(ContainerNotAllowedError, match="--allow-virtual s3://bucket/a/"):
         resolver(containers("s3://bucket/a/"), "s3://bucket/a/b").resolve("s3://bucket/a/x")
     assert ContainerNotAllowedError.errno == errno.EACCES
+
+
+async def test_a_store_that_zfuse_has_not_is_an_io_error_for_readers():
+    class Refusing:
+        async def open_container(self, root, store, credentials):
+            raise InvalidInputError(f"{root} needs more")
+
+    read = resolver(containers("s3://bucket/"), "s3://bucket/", opener=Refusing()).read
+    with pytest.raises(ContainerNotOfferedError, match="s3://bucket/ needs more") as raised:
+        await read(VirtualRef("s3://bucket/x", 0, 1), ByteRange(0, 1))
+    assert raised.value.errno == errno.EIO
 
 
 def test_what_is_allowed_may_be_wider_or_narrower_than_the_container():

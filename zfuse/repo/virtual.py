@@ -18,6 +18,7 @@ from zfuse.errors import (
     AccessDeniedError,
     ChunkModifiedError,
     ContainerNotAllowedError,
+    ContainerNotOfferedError,
     CorruptionError,
     InvalidInputError,
     MissingObjectError,
@@ -62,12 +63,14 @@ class AllowedPrefix:
                 raise InvalidInputError(_no_credentials(text, credentials))
             prefix, credentials = text, ""
         try:
-            Place.parse(prefix)
+            place = Place.parse(prefix)
         except CorruptionError:
             raise InvalidInputError(
                 f"{text!r} is not a URL prefix; write --allow-virtual s3://bucket/path/"
                 " or file:///directory/, with =anonymous, =env or =profile:NAME behind it"
             ) from None
+        if place.root == "s3:///":
+            raise InvalidInputError(f"{text!r} names no bucket; write s3://BUCKET/")
         if credentials == "profile:":
             raise InvalidInputError(f"{text!r} names no profile; write =profile:NAME")
         return cls(_as_directory(prefix), credentials or None)
@@ -256,7 +259,7 @@ class VirtualChunkResolver:
         except ObjectNotFoundError as exc:
             raise MissingObjectError(f"{location} is referenced but gone") from exc
         except InvalidInputError as exc:
-            raise CorruptionError(f"{location} can name no object: {exc}") from exc
+            raise CorruptionError(f"{location} can not be read: {exc}") from exc
         etag = None if place.root == _LOCAL_ROOT else str(found.version)
         return SourceInfo(found.size, found.last_modified_ns, etag)
 
@@ -280,7 +283,7 @@ class VirtualChunkResolver:
         except ObjectNotFoundError as exc:
             raise MissingObjectError(f"{ref.location} is referenced but gone") from exc
         except InvalidInputError as exc:
-            raise CorruptionError(f"{ref.location} can name no object: {exc}") from exc
+            raise CorruptionError(f"{ref.location} can not be read: {exc}") from exc
         except PreconditionFailedError as exc:
             raise ChunkModifiedError(
                 f"{ref.location} changed since it was referenced: {exc}"
@@ -295,7 +298,13 @@ class VirtualChunkResolver:
         key = (root, allowed.credentials, repr(container.store))
         storage = self._storages.get(key)
         if storage is None:
-            storage = await self._opener.open_container(root, container.store, allowed.credentials)
+            opening = self._opener.open_container(root, container.store, allowed.credentials)
+            try:
+                storage = await opening
+            except InvalidInputError as exc:
+                raise ContainerNotOfferedError(
+                    f"the container {container.url_prefix} can not be opened: {exc}"
+                ) from exc
             storage = self._storages.setdefault(key, storage)
         return storage
 
