@@ -104,8 +104,7 @@ def test_an_amendment_of_what_others_did_meanwhile_is_a_conflict(command, branch
     command("sync", branch.path, "-m", "mine", "--allow-empty").says("is at")
     branch.write("line/c/1", b"mine")
     theirs = branch.others("theirs", {"line/c/0": b"theirs"})
-    outcome = command("sync", branch.path, "-m", "x", "--amend")
-    assert outcome.status == 5
+    command("sync", branch.path, "-m", "x", "--amend").fails(5, "sync without --amend")
     assert branch.tip == theirs
     command("sync", branch.path, "-m", "x").says("is at")
     assert branch.committed()["line/c/0"] == b"theirs"

@@ -46,7 +46,7 @@ async def test_moves_of_others_are_in_the_way_of_everything(session, store):
     if session.repository.state.spec_version == 1:  # which has no word for moves
         await session.commit("mine")
     else:
-        with pytest.raises(BranchConflictError, match="moved nodes") as caught:
+        with pytest.raises(BranchConflictError, match="others moved nodes on") as caught:
             await session.commit("mine")
         assert [o.by.message for o in caught.value.obstacles] == ["moved"]
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from zfuse.daemon.control import Command, LongCommand, Tell
-from zfuse.errors import BusyError, InvalidInputError, NotFoundError, ZfuseError
+from zfuse.errors import BusyError, ConflictError, InvalidInputError, NotFoundError, ZfuseError
 from zfuse.fs.branch_session import BranchSession
 from zfuse.fs.filesystem import FileSystem
 from zfuse.fs.notifier import Notifier
@@ -87,6 +87,13 @@ class SessionCommands:
             raise NotFoundError(
                 f"others deleted the branch {session.branch!r}; keep the changes on another:"
                 " zfuse sync --new-branch NAME"
+            ) from exc
+        except ConflictError as exc:
+            if not request.amends or isinstance(exc, BranchConflictError):
+                raise
+            raise ConflictError(
+                f"{exc}, so there is another commit to amend: zfuse sync without --amend goes on"
+                " top of it; or zfuse refresh, look, and amend that one"
             ) from exc
         await self._tell_kernel(outcome.stale)
         return await _outcome(session, outcome)

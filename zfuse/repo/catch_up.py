@@ -33,11 +33,14 @@ class BranchConflictError(ConflictError):
 
     def __init__(self, branch: str, obstacles: Sequence[Obstacle]) -> None:
         self.obstacles = tuple(obstacles)
-        places = sorted({o.conflict.path or "moved nodes" for o in obstacles})
+        places = sorted({o.conflict.path for o in obstacles if o.conflict.path is not None})
         more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+        did = [f"changed {', '.join(places[:_SHOWN])}{more}"] if places else []
+        if any(o.conflict.path is None for o in obstacles):
+            did.append("moved nodes")
         way = "say whose chunks count" if self.is_solvable else "no rebase solves that"
         super().__init__(
-            f"others changed {', '.join(places[:_SHOWN])}{more} on the branch {branch!r} meanwhile;"
+            f"others {' and '.join(did)} on the branch {branch!r} meanwhile;"
             f" {way}; or commit to a new branch, or discard yours"
         )
 
