@@ -7,7 +7,7 @@ names in it are read as those of chunks by the oracle's rules, not by zfuse's.
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -247,18 +247,17 @@ async def _bytes(file: File) -> bytes:
 @asynccontextmanager
 async def writing(place: Path, state: Path) -> AsyncIterator[Branch]:
     """Open the branch main of the repository at *place*; sessions are kept below *state*."""
-    async with driving(place) as driven:
-        directory = sessions_directory(state, driven.repository)
-        writable = WritableBranches(driven.trees, directory, driven.nursery)
-        shadow = state / "shadow"
-        session = await writable.get("main")
-        branch = Branch(driven, writable, session, shadow, place)
-        if not shadow.exists():
-            _export(await branch.tree(), shadow)
-        try:
+    with ExitStack() as closing:  # when nothing goes on in the background any more
+        async with driving(place) as driven:
+            directory = sessions_directory(state, driven.repository)
+            writable = WritableBranches(driven.trees, directory, driven.nursery)
+            closing.callback(writable.close)
+            shadow = state / "shadow"
+            session = await writable.get("main")
+            branch = Branch(driven, writable, session, shadow, place)
+            if not shadow.exists():
+                _export(await branch.tree(), shadow)
             yield branch
-        finally:
-            writable.close()
 
 
 def _export(tree: Tree, target: Path) -> None:

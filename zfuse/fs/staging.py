@@ -5,7 +5,7 @@ import time
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path as FilePath
 from typing import Final
 from weakref import WeakSet, WeakValueDictionary
@@ -244,9 +244,10 @@ class Staging:
 
         def remove() -> None:
             # In this order: after a loss of power a file must not come back without its bytes.
-            journal.sync()
-            for blob in blobs:
-                journal.blobs.remove(blob)
+            with suppress(FileNotFoundError):  # the session ended meanwhile, with all its bytes
+                journal.sync()
+                for blob in blobs:
+                    journal.blobs.remove(blob)
 
         await trio.to_thread.run_sync(remove)
 
