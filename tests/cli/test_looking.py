@@ -182,6 +182,12 @@ def test_what_the_mount_may_read_the_command_may_read(zfuse, mount):
     assert data["size"] == 800
 
 
+def test_a_link_into_a_mount_leads_to_what_is_there(zfuse, mount, tmp_path):
+    (tmp_path / "link").symlink_to(mount / "tag" / "v1.0" / "pressure")
+    inside = zfuse("info", tmp_path / "link", "--json").json
+    assert (inside["ref"], inside["path"]) == ("tag/v1.0", "/pressure")
+
+
 def test_a_path_of_no_version_is_explained(zfuse, mount):
     zfuse("ls", mount / "branch").fails(2, "point below branch/NAME")
 

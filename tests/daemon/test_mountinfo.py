@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from zfuse.daemon.mountinfo import find_mount, innermost, parse_mountinfo
+from zfuse.daemon.mountinfo import MountPoint, find_mount, innermost, names_inside, parse_mountinfo
 from zfuse.errors import NotMountedError
 
 LINES = """\
@@ -34,6 +34,30 @@ def test_reads_names_with_spaces_and_owners():
 def test_the_innermost_mount_holds_a_path(path, found):
     mount = innermost(Path(path), parse_mountinfo(LINES))
     assert mount.path == Path(found)
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("mnt", ()),
+        ("mnt/tag/v1", ("tag", "v1")),
+        ("mnt/../mnt/tag/v1", ("tag", "v1")),
+        ("other/../mnt/tag/v1/", ("tag", "v1")),
+        ("whole/tag/v1", ("tag", "v1")),
+        ("part", ("tag", "v1")),
+        ("part/a", ("tag", "v1", "a")),
+    ],
+)
+def test_names_inside_of_a_mount_are_found_however_the_path_is_spelled(
+    path, names, tmp_path, monkeypatch
+):
+    """Through links to the mount and into it, absolute and relative."""
+    (tmp_path / "mnt" / "tag" / "v1" / "a").mkdir(parents=True)
+    (tmp_path / "whole").symlink_to("mnt")
+    (tmp_path / "part").symlink_to(tmp_path / "mnt" / "tag" / "v1")
+    mount = MountPoint(tmp_path / "mnt", "0:57", "repo", "fuse.zfuse", 0)
+    monkeypatch.chdir(tmp_path)
+    assert names_inside(Path(path), mount) == names_inside(tmp_path / path, mount) == names
 
 
 def test_a_path_outside_every_mount_is_an_error(tmp_path):

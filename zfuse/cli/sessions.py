@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from zfuse.cli import output
 from zfuse.daemon.control import ReportedError, call_mount
-from zfuse.daemon.mountinfo import MountPoint, find_mount
+from zfuse.daemon.mountinfo import MountPoint, find_mount, names_inside
 from zfuse.errors import CrossTreeError, InvalidInputError, NotAllowedError
 from zfuse.fs.names import decode_name
 
@@ -83,9 +83,7 @@ def find_branch(path: str | None) -> InBranch:
     place = Path(os.path.abspath(path or "."))
     mount = find_mount(place)
     settings = call_mount(mount, "config", timeout_s=_ASK_S)
-    if not place.is_relative_to(mount.path):
-        place = place.resolve()
-    inside = place.relative_to(mount.path).parts
+    inside = names_inside(place, mount)
     ref = settings["ref"]
     if ref is not None:
         if ref["kind"] != "branch":

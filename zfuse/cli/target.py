@@ -9,7 +9,7 @@ from typing import Any, Final
 from zfuse.cli.layers import all_layers, layer_of
 from zfuse.daemon.assemble import open_repository
 from zfuse.daemon.control import call_mount
-from zfuse.daemon.mountinfo import find_mount
+from zfuse.daemon.mountinfo import find_mount, names_inside
 from zfuse.daemon.settings import STORAGE_NAMES, Layer, chosen_ref, merge, mount_settings
 from zfuse.errors import InvalidInputError, NotFoundError, NotMountedError
 from zfuse.format.ids import SnapshotId
@@ -103,7 +103,7 @@ def find_target(text: str | None, flags: Mapping[str, Any]) -> Target:
             raise
         return Target(str(path.absolute()), layer, flagged=flagged)
     settings = call_mount(mount, "config", timeout_s=_ASK_S)
-    inside = path.absolute().relative_to(mount.path).parts
+    inside = names_inside(path, mount)
     ref = (
         Ref(RefKind(settings["ref"]["kind"]), settings["ref"]["name"]) if settings["ref"] else None
     )

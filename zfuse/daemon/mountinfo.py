@@ -84,6 +84,17 @@ def find_mount(path: Path) -> MountPoint:
     return found
 
 
+def names_inside(path: Path, mount: MountPoint) -> tuple[str, ...]:
+    """Return the names between the root of *mount* and *path*, for which ``find_mount`` found it.
+
+    Links outside of the mount are followed if they lead there.
+    """
+    place = Path(os.path.abspath(path))
+    if not place.is_relative_to(mount.path):
+        place = path.resolve()
+    return place.relative_to(mount.path).parts
+
+
 def innermost(path: Path, mounts: Sequence[MountPoint]) -> MountPoint | None:
     """Return the mount whose path is the longest beginning of *path*, the newest of equals."""
     holding = [m for m in mounts if path.is_relative_to(m.path)]
