@@ -6,7 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
-import time
+from pathlib import Path
 
 import pytest
 
@@ -35,15 +35,22 @@ class Trace:
 
     @contextlib.contextmanager
     def of(self, pid):
+        with contextlib.ExitStack() as stack:
+            while not is_traced(pid):  # a thread that began meanwhile may have escaped
+                stack.close()
+                stack.enter_context(self._attached(pid))
+            yield
+
+    @contextlib.contextmanager
+    def _attached(self, pid):
         command = ["strace", "-f", "-y", "-e", f"trace={CALLS}", "-o", self.log, "-p", str(pid)]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
             assert "attached" in strace.stderr.readline()
-            time.sleep(0.2)  # the other threads
             try:
                 yield
             finally:
                 strace.send_signal(signal.SIGINT)
-                strace.communicate(timeout=20)
+                strace.communicate(timeout=60)
 
     @property
     def calls(self):
@@ -58,6 +65,15 @@ class Trace:
     def synced(self):
         """Return the paths that were synced, in order."""
         return [path for call, path in self.calls if call in {"fsync", "fdatasync"}]
+
+
+def is_traced(pid):
+    """Tell whether all threads of a process are traced."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            if "TracerPid:\t0\n" in task.joinpath("status").read_text():
+                return False
+    return True
 
 
 def journal_of(work):
