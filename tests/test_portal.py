@@ -152,18 +152,20 @@ def test_who_is_cancelled_waits_until_the_work_has_ended(turns):
 
 
 def test_a_result_that_comes_too_late_is_nobodys():
-    started = threading.Event()
+    started, cancelled = threading.Event(), threading.Event()
 
     async def stubborn():
         started.set()
         with trio.CancelScope(shield=True):
-            await trio.sleep(0.02)
+            await trio.to_thread.run_sync(cancelled.wait)
         return "late"
 
     async def ask():
         task = asyncio.create_task(run_async(stubborn))
         await asyncio.to_thread(started.wait)
         task.cancel()
+        await asyncio.sleep(0)
+        cancelled.set()
         with pytest.raises(asyncio.CancelledError):
             await task
         return await run_async(twice, 3)
