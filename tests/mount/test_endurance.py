@@ -13,7 +13,7 @@ import pytest
 
 from tests.compat.documents import GROUP, array_document, put, put_all
 from tests.compat.place import changing, create, local_place
-from tests.mount.mounting import END_S
+from tests.mount.mounting import END_S, end
 from zfuse.daemon.control import socket_path
 from zfuse.daemon.mountinfo import zfuse_mounts
 
@@ -67,11 +67,30 @@ def test_a_mount_point_below_a_symbolic_link(url, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_a_signal_unmounts(url, mounted, number):
+    """However often it is sent, and whatever the daemon is at."""
     mount = mounted(url)
-    mount.daemon.send_signal(number)
-    mount.daemon.send_signal(number)
-    assert mount.daemon.wait(END_S) == 0
+    deadline = time.monotonic() + END_S
+    while mount.daemon.poll() is None and time.monotonic() < deadline:
+        mount.daemon.send_signal(number)
+    assert mount.daemon.poll() == 0
     assert mount.path not in {m.path for m in zfuse_mounts()}
+
+
+def test_a_signal_before_the_mount_has_answered(url, tmp_path):
+    """It is in the kernel's table then, and nobody can know whether it is ready."""
+    directory, log = tmp_path / "early", tmp_path / "early.log"
+    directory.mkdir()
+    with log.open("wb") as out:
+        command = [sys.executable, "-m", "zfuse", "mount", url, str(directory)]
+        daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    try:
+        while directory not in {m.path for m in zfuse_mounts()}:
+            assert daemon.poll() is None, log.read_text()
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(END_S) == 0
+        assert directory not in {m.path for m in zfuse_mounts()}
+    finally:
+        end(directory, daemon, log)
 
 
 def test_a_look_into_the_present_moves_no_branch(repo, url, mounted):
@@ -81,7 +100,6 @@ def test_a_look_into_the_present_moves_no_branch(repo, url, mounted):
     before = {tree["ref"]: tree["snapshot"] for tree in mount.call("status")["trees"]}
     with changing(repo, "second") as store:
         put(store, "a/c/0", b"new!")
-    time.sleep(0.01)
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     assert (mount.path / "time" / now / "a/c/0").read_bytes() == b"new!"
     assert len(os.listdir(mount.path / "snapshot")) == 2  # the first, and the empty one

@@ -113,14 +113,13 @@ async def _serve(settings: MountSettings, mountpoint: Path, ready: Ready) -> Non
             room=settings.journal if settings.rw else None,
         )
         with (
-            trio.open_signal_receiver(*ENDING_SIGNALS) as signals,
+            _ending_signals() as signals,
             _mounted(operations, mountpoint, _options(settings, parts.repository)),
         ):
-            background.start_soon(_terminate_on, signals)
-            mount = find_mount(mountpoint)
+            mount, settled = find_mount(mountpoint), trio.Event()
             async with _notifier() as notifier, trio.open_nursery() as loop:
                 refresh = _Refresh(file_system, notifier, parts.repository)
-                short = dict(_commands(report))
+                short = dict(_commands(report, settled))
                 long: dict[str, LongCommand] = {"refresh": refresh.command}
                 if writable is not None:
                     sessions = SessionCommands(writable, file_system, notifier)
@@ -132,6 +131,9 @@ async def _serve(settings: MountSettings, mountpoint: Path, ready: Ready) -> Non
                     background.start_soon(refresh.follow, settings.follow_s)
                 loop.start_soon(pyfuse3.main, IDLE_WORKERS, MAX_REQUESTS)
                 await _settle(mount, operations)
+                # Not before: who waits for the first answer would wait for ever.
+                settled.set()
+                background.start_soon(_terminate_on, signals)
                 log.info("%s is mounted at %s", settings.repository, mountpoint)
                 ready([] if writable is None else writable.recovered())
         background.cancel_scope.cancel()
@@ -220,6 +222,15 @@ async def _notifier() -> AsyncIterator[Notifier]:
         notifier.close()
 
 
+@contextlib.contextmanager
+def _ending_signals() -> Iterator[AsyncIterator[int]]:
+    """Give the signals that unmount, which do nothing else until the process has ended."""
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # as it is again when the mount is gone
+    with trio.open_signal_receiver(*ENDING_SIGNALS) as signals:
+        yield signals
+
+
 async def _terminate_on(signals: AsyncIterator[int]) -> None:
     async for number in signals:
         log.info("unmounting on %s", signal.Signals(number).name)
@@ -303,11 +314,12 @@ class _Refresh:
                 log.exception("bug while following, the next try is in %g s", period_s)
 
 
-def _commands(report: MountReport) -> Mapping[str, Command]:
+def _commands(report: MountReport, settled: trio.Event) -> Mapping[str, Command]:
     async def status(_: Mapping[str, Any]) -> Mapping[str, Any]:
         return report.status()
 
     async def shutdown(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        await settled.wait()
         pyfuse3.terminate()
         return {}
 
