@@ -8,7 +8,15 @@ from pathlib import Path
 
 import zarr
 
+MEET_S = 120
 _ONCE = threading.Lock()
+_meeting = None
+
+
+def meet_at(barrier):
+    """Have this process begin its first work when all that share *barrier* have some."""
+    global _meeting  # noqa: PLW0603 - a worker process has nothing else that outlives a call
+    _meeting = barrier
 
 
 def mounted(location, snapshot, directory):
@@ -16,9 +24,11 @@ def mounted(location, snapshot, directory):
     path = Path(directory) / f"worker-{os.getpid()}"
     with _ONCE:
         if not path.exists():
+            if _meeting is not None:
+                _meeting.wait(MEET_S)
             path.mkdir()
             command = [sys.executable, "-m", "zfuse", "mount", "-d", str(location), str(path)]
-            subprocess.run([*command, "--snapshot", snapshot], check=True, timeout=60)
+            subprocess.run([*command, "--snapshot", snapshot], check=True, timeout=MEET_S)
     return path
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.compat.documents import array_document
 from tests.faults.killing import chunk, files_below, make_repository
-from tests.mount.mounting import failing_mount
+from tests.mount.mounting import END_S, failing_mount
 from tests.repo.driving import official
 from tests.repo.editing import official_keys
 
@@ -59,7 +59,7 @@ def refuses(directory):
 
 def stop(mounted):
     mounted.daemon.send_signal(signal.SIGTERM)
-    assert mounted.daemon.wait(20) == 0
+    assert mounted.daemon.wait(END_S) == 0
 
 
 def keys(place, branch="main"):

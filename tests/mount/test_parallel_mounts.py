@@ -4,6 +4,7 @@ import contextlib
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from itertools import cycle
 from multiprocessing import get_context
 
 import numpy as np
@@ -12,7 +13,7 @@ import zarr
 from distributed import Client, LocalCluster
 
 from tests.compat.place import changing, create, local_place
-from tests.mount.reading_worker import read_rows, total
+from tests.mount.reading_worker import meet_at, read_rows, total
 from zfuse.daemon.mountinfo import zfuse_mounts
 
 pytestmark = [pytest.mark.compat, pytest.mark.fuse]
@@ -47,9 +48,12 @@ def unmounted_afterwards(directory):
 
 
 def test_processes_read_through_mounts_of_their_own(where):
+    context = get_context("spawn")
     with (
         unmounted_afterwards(where[2]),
-        ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool,
+        ProcessPoolExecutor(
+            2, mp_context=context, initializer=meet_at, initargs=(context.Barrier(2),)
+        ) as pool,
     ):
         found = [pool.submit(read_rows, where, *part) for part in PARTS]
         assert b"".join(future.result()[0] for future in found) == DATA.tobytes()
@@ -68,6 +72,9 @@ def test_workers_of_a_cluster_read_through_mounts_of_their_own(where):
         ) as cluster,
         Client(cluster) as client,
     ):
-        found = client.gather([client.submit(total, where, *part) for part in PARTS])
+        workers = cycle(client.scheduler_info()["workers"])
+        found = client.gather(
+            [client.submit(total, where, *part, workers=next(workers)) for part in PARTS]
+        )
         assert sum(part for part, _ in found) == int(DATA.sum(dtype="u8"))
         assert len({process for _, process in found}) == 2

@@ -5,7 +5,6 @@ import json
 import mmap
 import os
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ import zarr
 from tests.compat.documents import GROUP, array_document, delete, put, put_all
 from tests.compat.hierarchy import quiet
 from tests.compat.place import changing, create, local_place
+from tests.mount.settling import wait_for
 from tests.mount.visitors import CHUNK, Reader, Shell
 from zfuse.daemon.control import ReportedError, call
 
@@ -332,13 +332,6 @@ def test_zarr_objects_from_before_read_the_new_data(tmp_path, mount):
         zarr.open_array(store, path="g/a", mode="r+")[2:] = 2
     refresh(branch)
     assert array[:].tolist() == [1, 1, 2, 2]
-
-
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def test_following_needs_no_refresh(repo, mounted, place):

@@ -8,6 +8,7 @@ import pytest
 from tests.compat.place import s3_place
 from tests.compat.repositories import build
 from tests.mount.mounting import mounting
+from tests.mount.settling import settle
 from tests.servers.fault_proxy import fault_proxy
 
 pytestmark = [pytest.mark.compat, pytest.mark.fuse]
@@ -65,32 +66,42 @@ LOOKS = {
 
 @pytest.fixture(scope="module")
 def loaded(mounted_s3):
-    mount, proxy = mounted_s3
+    mount, _ = mounted_s3
     directory = mount.path / "branch/main"
     walk(directory)
     LOOKS["chunks once more"](directory)
-    return directory, proxy
+    return directory
+
+
+@pytest.fixture
+def requests(mounted_s3, loaded):
+    """A function that returns the requests since the test began, once nothing is under way."""
+    mount, proxy = mounted_s3
+    settle(mount, proxy)
+    before = len(proxy.requests)
+
+    def since():
+        settle(mount, proxy)
+        return [request.target for request in proxy.requests[before:]]
+
+    return since
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_looking_at_loaded_metadata_asks_no_store(look, loaded):
-    directory, proxy = loaded
-    before = len(proxy.requests)
-    LOOKS[look](directory)
-    assert [request.target for request in proxy.requests[before:]] == []
+def test_looking_at_loaded_metadata_asks_no_store(look, loaded, requests):
+    LOOKS[look](loaded)
+    assert requests() == []
 
 
-def test_another_name_for_the_same_snapshot_asks_nothing_new(loaded):
+def test_another_name_for_the_same_snapshot_asks_nothing_new(loaded, requests):
     """The same manifests and zarr.json, by new inodes: the kernel knows none of them."""
-    directory, proxy = loaded
-    snapshot = os.getxattr(directory / "dt", "user.zfuse.snapshot").decode()
-    before = len(proxy.requests)
-    walk(directory.parents[1] / "snapshot" / snapshot)
-    assert len(proxy.requests) == before
+    snapshot = os.getxattr(loaded / "dt", "user.zfuse.snapshot").decode()
+    walk(loaded.parents[1] / "snapshot" / snapshot)
+    assert requests() == []
 
 
-def test_loading_asks_for_each_object_once(loaded):
-    _, proxy = loaded
+def test_loading_asks_for_each_object_once(mounted_s3, loaded):
+    _, proxy = mounted_s3
     gets = [r.target.partition("?")[0] for r in proxy.requests if r.method == "GET"]
     metadata = [
         t for t in gets if "/manifests/" in t or "/snapshots/" in t or "/transactions/" in t

@@ -26,7 +26,7 @@ class Shell:
 
     def close(self):
         self._process.stdin.close()
-        self._process.wait(30)
+        self._process.wait(60)
         self._process.stdout.close()
 
 
