@@ -45,10 +45,10 @@ def test_every_place_is_a_step(steps):
     assert len(distinct(steps)) > 400
 
 
-def test_the_daemon_dies_at_some_steps(begin, steps, room):
-    every = len(steps) // SAMPLE
-    for number in range(every // 2, len(steps), every):
-        kill_at_one_of(begin, room, [(line,) for line in steps[number:]])
+@pytest.mark.parametrize("share", range(SAMPLE))
+def test_the_daemon_dies_at_some_steps(begin, steps, room, share):
+    number = len(steps) * (2 * share + 1) // (2 * SAMPLE)
+    kill_at_one_of(begin, room, [(line,) for line in steps[number:]])
 
 
 def kill_at_one_of(begin, room, choices):

@@ -21,7 +21,7 @@ ZFUSE = Path(sys.prefix, "bin", "zfuse")
 @pytest.fixture
 def repository(tmp_path):
     subprocess.run(
-        [ZFUSE, "create", tmp_path / "repo"], check=True, stdout=subprocess.DEVNULL, timeout=60
+        [ZFUSE, "create", tmp_path / "repo"], check=True, stdout=subprocess.DEVNULL, timeout=240
     )
     return tmp_path / "repo"
 
@@ -32,7 +32,7 @@ def directory(tmp_path):
     directory.mkdir()
     yield directory
     while any(mount.path == directory for mount in zfuse_mounts()):
-        subprocess.run(["fusermount3", "-uz", directory], check=True, timeout=20)
+        subprocess.run(["fusermount3", "-uz", directory], check=True, timeout=60)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def helper(tmp_path):
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=240,
         )
 
     return call
@@ -120,7 +120,7 @@ def test_mount_8_finds_the_helper(repository, directory, tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     told = [*("branch", "snapshot", "tag"), "written"]
     assert (done.returncode, done.stdout.split()) == (0, told), done.stderr
@@ -136,7 +136,7 @@ def test_systemd_takes_the_unit(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -170,7 +170,7 @@ def test_the_unit_starts_and_stops_what_the_mount_file_names(repository, directo
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     ready, left = done.stdout.splitlines()
