@@ -7,7 +7,6 @@ this aborts the zfuse mounts below the run's temporary directory, so that the ca
 """
 
 import contextlib
-import contextlib
 import sys
 import threading
 from pathlib import Path
@@ -43,7 +42,6 @@ def abort_mounts(config, nodeid):
     for mount in mounts_below(str(Path(base).resolve())):
         print(f"hang_guard: {nodeid} hangs: aborting {mount}", file=sys.__stderr__)
         with contextlib.suppress(OSError):  # it may end by itself right now
-            with contextlib.suppress(OSError):  # it ended by itself meanwhile
             mount.joinpath("abort").write_text("1")
 
 
