@@ -5,6 +5,7 @@ import datetime as dt
 from tests.api.everyday import (
     LONG_AGO,
     NOBODY,
+    WITHOUT_ZONE,
     add,
     amended,
     both_write,
@@ -148,6 +149,12 @@ SETTINGS = {
     ),
     "expire and collect": expired,
     "collect nothing": lambda w: w.repo.garbage_collect(LONG_AGO),
+    "collect without a time zone": lambda w: w.repo.garbage_collect(WITHOUT_ZONE),
+    "expire without a time zone": lambda w: w.repo.expire_snapshots(WITHOUT_ZONE),
+    "rearrange where moves are forbidden": lambda w: (
+        w.repo.set_feature_flag("move_node", False),
+        w.repo.rearrange_session("main"),
+    ),
 }
 
 SESSIONS = {
@@ -165,6 +172,7 @@ SESSIONS = {
         "main", as_of=w.repo.lookup_snapshot(w.ids["first"]).written_at
     ),
     "as of long ago": lambda w: w.repo.readonly_session("main", as_of=LONG_AGO),
+    "as of no time zone": lambda w: w.repo.readonly_session("main", as_of=WITHOUT_ZONE),
     "as of without a branch": lambda w: w.repo.readonly_session(tag="v1", as_of=LONG_AGO),
     "writable session": lambda w: w.repo.writable_session("main"),
     "writable session of no branch": lambda w: w.repo.writable_session("nope"),
@@ -206,7 +214,13 @@ COMMITS = {
         diverged(w, add("x"), add("y")).commit("on top", rebase_with=w.ic.ConflictDetector())
         and None,
         names_below(w),
+        next(iter(w.repo.ancestry(branch="main"))).metadata,
     ),
+    "commit with a rebase that nobody needs": lambda w: (
+        changed(w, add("x")).commit("m", {"k": 1}, rebase_with=w.ic.ConflictDetector()) and None,
+        next(iter(w.repo.ancestry(branch="main"))).metadata,
+    ),
+    "commit no message": lambda w: changed(w, add("x")).commit(None),
     "commit with a conflict": lambda w: both_write(w).commit(
         "no", rebase_with=w.ic.ConflictDetector()
     ),

@@ -16,6 +16,8 @@ NOBODY = "1CECHNKREP0F1RSTCMTG"
 
 LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
+WITHOUT_ZONE = LONG_AGO.replace(tzinfo=None)
+
 
 @dataclass
 class World:

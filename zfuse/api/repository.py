@@ -13,7 +13,7 @@ from zfuse.api.config_values import check_config, config_of, config_values
 from zfuse.api.conflicts import ConflictSolver
 from zfuse.api.credentials import AnyCredential
 from zfuse.api.error_kind import ErrorKind
-from zfuse.api.exceptions import InvalidInputError
+from zfuse.api.exceptions import InvalidInputError, SessionStateError
 from zfuse.api.history import History
 from zfuse.api.inspection import Inspection
 from zfuse.api.listing import described
@@ -24,7 +24,8 @@ from zfuse.api.session import Session
 from zfuse.api.storage import Storage
 from zfuse.api.store import IcechunkStore
 from zfuse.api.values import SessionMode, SpecVersion, properties
-from zfuse.errors import AlreadyExistsError, RepositoryNotFoundError
+from zfuse.errors import AlreadyExistsError, NotAllowedError, RepositoryNotFoundError
+from zfuse.repo.commit import check_moves
 from zfuse.repo.create import create_repository
 from zfuse.repo.repository import fetch_state
 from zfuse.repo.settings import change_config
@@ -237,12 +238,19 @@ class Repository(Refs, History, Administration, Maintenance, Inspection):
         return await self._changing(branch, SessionMode.writable)
 
     async def _rearrange_session(self, branch: str) -> Session:
-        """Return a session that moves nodes and chunks of a branch."""
+        """Return a session that moves nodes and chunks of a branch.
+
+        Raises:
+            SessionStateError: the repository forbids moves.
+        """
         return await self._changing(branch, SessionMode.rearrange)
 
     async def _changing(self, branch: str, mode: SessionMode) -> Session:
         engine = await self._opening.fresh()
         branch_tip(engine, branch)
+        if mode is SessionMode.rearrange:
+            with refusing(NotAllowedError, SessionStateError, ErrorKind.FEATURE_FLAG_DISABLED):
+                check_moves(engine.state.info)
         metadata = self._commit_metadata
         return await Session.on_branch(self._opening, branch, mode, metadata)
 

@@ -4,7 +4,7 @@ import copy
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from zfuse.api.boundary import refusing, run, twins
 from zfuse.api.config import RepositoryConfig
@@ -20,7 +20,7 @@ from zfuse.api.nodes import Nodes
 from zfuse.api.opened import Opening, info_of
 from zfuse.api.status import diff_of_changes
 from zfuse.api.store import IcechunkStore
-from zfuse.api.values import Diff, SessionMode, properties
+from zfuse.api.values import Diff, SessionMode, commit_message, properties
 from zfuse.errors import ConflictError as MovedError
 from zfuse.errors import MergeError, NotAllowedError
 from zfuse.format.ids import SnapshotId
@@ -29,6 +29,8 @@ from zfuse.repo.fork import Fork
 from zfuse.repo.fork_workspace import ForkWorkspace
 from zfuse.repo.session import Session as EngineSession
 from zfuse.repo.workspace import Workspace
+
+_RESERVED: Final = "__icechunk"  # metadata of a commit that are not its author's
 
 
 class Session(Nodes):
@@ -211,10 +213,13 @@ class Session(Nodes):
         """
         session = await self._changing()
         told = self._metadata | properties(metadata or {})
-        for tries_left in range(rebase_tries if rebase_with else 0, -1, -1):
+        tries = rebase_tries if rebase_with else 0
+        for tries_left in range(tries, -1, -1):
+            if rebase_with is not None:
+                told = told | {_RESERVED: {"rebase_attempts": tries - tries_left}}
             try:
                 made = await session.commit(
-                    message,
+                    commit_message(message),
                     metadata=told,
                     policy=None,
                     allow_empty=allow_empty or self._gave_way,
@@ -247,7 +252,7 @@ class Session(Nodes):
         no_commit = ErrorKind.NO_AMEND_FOR_INITIAL_COMMIT
         try:
             with refusing(NotAllowedError, SessionStateError, no_commit):
-                made = await session.amend(message, metadata=told)
+                made = await session.amend(commit_message(message), metadata=told)
         except MovedError as exc:
             raise _moved_error(session) from exc
         return await self._settled(made)
@@ -256,7 +261,7 @@ class Session(Nodes):
         """Make all changes a snapshot that no branch has, and return its id."""
         session = await self._changing()
         told = self._metadata | properties(metadata or {})
-        return await self._settled(await session.flush(message, metadata=told))
+        return await self._settled(await session.flush(commit_message(message), metadata=told))
 
     async def _settled(self, made: SnapshotId | None) -> str:
         """Read from now on the snapshot that was made.

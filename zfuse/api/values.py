@@ -18,15 +18,28 @@ def moment(microseconds: int) -> datetime:
 
 
 def microseconds(time: datetime) -> int:
-    """Return *time* in microseconds since 1970; without a zone it is this machine's.
+    """Return *time* in microseconds since 1970.
 
     Raises:
-        TypeError: it is no time.
+        TypeError: it is no time, or has no zone: utcnow() and now() give such times, hours apart.
     """
     if not isinstance(time, datetime):
         raise TypeError(f"a datetime is needed, not {time!r}")
+    if time.utcoffset() is None:
+        raise TypeError(f"{time!r} has no time zone; give it one, such as tzinfo=datetime.UTC")
     whole = time.astimezone(UTC)
     return int(whole.replace(microsecond=0).timestamp()) * 1_000_000 + whole.microsecond
+
+
+def commit_message(message: str) -> str:
+    """Return *message*.
+
+    Raises:
+        TypeError: it is no text.
+    """
+    if not isinstance(message, str):
+        raise TypeError(f"a commit message is a text, not {message!r}")
+    return message
 
 
 def properties(metadata: Mapping[str, Any]) -> dict[str, Any]:
