@@ -11,7 +11,7 @@ from tests.fs.branches import MAIN, writing
 from zfuse.errors import StorageTimeoutError, ZfuseError
 from zfuse.fs.writable import Movement
 
-PATIENCE_S = 30  # for what never takes a second; a test that would hang fails
+PATIENCE_S = 100  # for what never takes a second; a test that would hang fails
 
 
 class Stop:
