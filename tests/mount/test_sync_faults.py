@@ -10,7 +10,7 @@ import pytest
 from tests.compat.documents import GROUP, array_document, put_all
 from tests.compat.place import s3_place
 from tests.faults.killing import chunk, files_below
-from tests.mount.mounting import mounting
+from tests.mount.mounting import END_S, mounting
 from tests.repo.editing import official_keys
 from tests.servers.fault_proxy import Fault, fault_proxy
 
@@ -21,6 +21,8 @@ BASE = {"zarr.json": GROUP, "a/zarr.json": array_document((9,), (1,)), "a/c/0": 
 MINE = {"a/c/1": chunk(1), "a/c/2": chunk(2), "a/c/3": b"inline"}
 LATER = {"a/c/4": chunk(4)}
 DOWN = [Fault.RESET, *(pytest.param(f, marks=LONG) for f in (Fault.UNAVAILABLE, Fault.HANG))]
+DEADLINE_S = "6"
+"""Of each call of the store: the tests wait it out, and no call of a busy server needs as long."""
 SPEC_VERSIONS = [pytest.param(1, marks=LONG), 2]
 
 
@@ -34,7 +36,7 @@ class Faulty:
 
     @contextlib.contextmanager
     def mounting(self):
-        arguments = ("--rw", "--deadline", "2", "--journal", str(self.place.data / "state"))
+        arguments = ("--rw", "--deadline", DEADLINE_S, "--journal", str(self.place.data / "state"))
         directory = self.place.data / "m"
         with mounting(
             self.place.url, directory, "--force-path-style", *arguments, env=self.environment
@@ -181,7 +183,7 @@ def test_the_daemon_dies_after_the_answer_was_lost(begin, spec_version):
         assert faulty.sync("mine")[0] == 75
         faulty.write(LATER)
         faulty.mounted.daemon.kill()
-        faulty.mounted.daemon.wait(20)
+        faulty.mounted.daemon.wait(END_S)
     faulty.heal()
     with faulty.mounting():
         assert files_below(faulty.branch) == BASE | MINE | LATER

@@ -13,6 +13,7 @@ import trio
 from tests.compat.documents import GROUP
 from tests.faults.killing import files_below
 from tests.mount.busy_writers import SIZES, content
+from tests.mount.settling import wait_for
 from tests.repo.driving import official
 from tests.repo.editing import official_keys
 from zfuse.errors import NotMountedError
@@ -57,6 +58,18 @@ def wait_for_all(writers, notes):
     while len(list(notes.glob("*.closed"))) < len(SIZES):
         assert all(writer.poll() is None for writer in writers)
         time.sleep(0.05)
+
+
+def wait_for_more(notes):
+    """Return once a writer has begun and closed another file, since this was called."""
+    replaced = newest(notes, "replacer")
+    # The next one may have been begun before.
+    wait_for(lambda: newest(notes, "replacer") >= replaced + 2)
+
+
+def newest(notes, role):
+    numbers = told(notes, "closed")
+    return max(number for key, number in numbers.items() if key.startswith(f"{role}/"))
 
 
 def sync_for_ever(mount):
@@ -109,6 +122,7 @@ def test_nothing_is_lost(tmp_path, mounted, notes, start):
         for n in range(SYNCS):
             closed.append(told(notes, "closed"))
             mount.call("sync", branch="main", message=f"sync {n}")
+            wait_for_more(notes)
     finally:
         stop(writers, notes)
     numbers = told(notes, "json")
@@ -122,7 +136,7 @@ def test_nothing_is_lost(tmp_path, mounted, notes, start):
         *(f"sync {n}" for n in range(SYNCS)),
         "rest",
     ]
-    assert len({frozenset(commit.items()) for commit in commits}) > SYNCS // 2  # all wrote on
+    assert len({frozenset(commit.items()) for commit in commits}) == SYNCS + 1  # all wrote on
     for before, commit in zip(closed, commits, strict=False):
         check(before, commit)
     check_order(commits)
@@ -159,9 +173,11 @@ def test_the_daemon_dies_under_it_all(tmp_path, mounted, notes, start, seconds):
     (branch / "zarr.json").write_bytes(GROUP)
     writers = start(branch)
     wait_for_all(writers, notes)
-    threading.Timer(seconds, mount.daemon.kill).start()
+    killing = threading.Timer(seconds, mount.daemon.kill)
+    killing.start()
     with pytest.raises(NotMountedError):
         sync_for_ever(mount)
+    killing.join()
     for writer in writers:
         _, said = writer.communicate(timeout=60)
         assert "OSError" in said or "Error: [Errno" in said, said
