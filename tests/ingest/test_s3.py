@@ -149,3 +149,18 @@ async def test_what_is_not_there_or_not_allowed(bucket):
     )
     with pytest.raises(AccessDeniedError, match=f"s3://{private}/x.zarr"):
         await bucket.archive.ingest(f"s3://{private}/x.zarr")
+
+
+async def test_a_whole_bucket_is_a_store(s3_server, archive):
+    made = Bucket(s3_server, s3_server.make_bucket(), archive, is_public=False)
+    archive.source_options = made.options
+    root = zarr.open_group(archive.data, mode="w", zarr_format=2)
+    root.create_array("part/a", data=GRID, chunks=(4, 4))
+    made.put(archive.data)
+    await archive.ingest((made.url, "/all"))
+    await archive.ingest((made.url, "/some"), group="part")
+    assert list(archive.containers()) == [f"{made.url}/"]
+    assert np.array_equal(zarr.open_array(made.store(), path="all/part/a", mode="r")[...], GRID)
+    assert np.array_equal(zarr.open_array(made.store(), path="some/a", mode="r")[...], GRID)
+    with pytest.raises(NotFoundError, match="no such bucket"):
+        await archive.ingest("s3://nowhere-at-all/x.zarr", overwrite=True)

@@ -61,6 +61,7 @@ def test_links_are_what_they_are_called(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
+        *("s3://b/a//x", "s3://b//x", "s3://b/../x", "s3://b/a/./x", "s3:///x"),
         *("s3://", "gs://b/x", "ftp://h/x", "file://h/x"),
         *("https://u:p@h/x", "http://h/x?y", "http://h/x#y"),
     ],

@@ -12,6 +12,7 @@ from zfuse.format.config import StoreConfig, VirtualChunkContainer
 from zfuse.ingest.parsed import ParsedSource
 from zfuse.ingest.sources import Source
 from zfuse.repo.virtual import Place
+from zfuse.storage.foreign_files import split_url
 from zfuse.storage.obstore_s3 import s3_place
 from zfuse.storage.options import StorageOptions
 
@@ -80,7 +81,9 @@ def missing_containers(
 
 
 def _directory(place: str) -> str:
-    return place.rpartition("/")[0] + "/"
+    """Return the URL of the directory of *place*; a whole bucket lies in itself."""
+    root, _ = split_url(place)
+    return root if len(place) <= len(root) else place.rpartition("/")[0] + "/"
 
 
 def _holder(containers: Iterable[VirtualChunkContainer], url: str) -> VirtualChunkContainer | None:

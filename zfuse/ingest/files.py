@@ -13,6 +13,7 @@ from zfuse.ingest.parsed import FileTable, ParsedSource
 from zfuse.storage.foreign_files import (
     FileColumns,
     ObjectAccess,
+    below,
     is_plain,
     joined_columns,
     split_url,
@@ -32,11 +33,11 @@ def directory_table(access: ObjectAccess, location: str) -> tuple[Ragged, FileTa
         InvalidInputError: the name of one is not UTF-8, which no URL holds.
     """
     root, key = split_url(location)
-    found = access.files(root).list(f"{key}/" if key else "")
+    found = access.files(root).list(below(key))
     names = Ragged(*found.names)
     if len(names.data) and names.data.max() >= _ASCII_END:
         _check_utf8(location, names)
-    return names, _table(_located(url_of(root, f"{key}/" if key else ""), names), found)
+    return names, _table(_located(url_of(root, below(key)), names), found)
 
 
 def _check_utf8(location: str, names: Ragged) -> None:

@@ -23,7 +23,7 @@ from zfuse.format.ragged import Ragged
 from zfuse.ingest.files import directory_table, files_table
 from zfuse.ingest.key_table import METADATA, KeyTable, hierarchy
 from zfuse.ingest.parsed import FileTable, ParsedSource
-from zfuse.storage.foreign_files import ObjectAccess, canonical_url, split_url
+from zfuse.storage.foreign_files import ObjectAccess, below, canonical_url, split_url
 
 _WHOLE: Final = np.uint64(2**64 - 1)  # the length of a reference to a whole file
 _FARTHEST: Final = 2**62  # sums of two of these do not begin again at 0
@@ -52,7 +52,8 @@ class References:
             absolute = url
             if "://" not in url and not url.startswith("/"):
                 root, key = split_url(self.base)
-                absolute = f"{root}{key}/{url}" if root != "file:///" else f"/{key}/{url}"
+                start = "/" if root == "file:///" else root
+                absolute = f"{start}{below(key)}{url}"
             row = self.places.setdefault(canonical_url(absolute), len(self.places))
             self._rows[url] = row
         return row
@@ -220,7 +221,7 @@ def parse_kerchunk_parquet(
     # The files of the references come first: they, too, have to stay as they are.
     for place in table.locations:
         references.places[(place or b"").decode()] = len(references.places)
-    loaded = load_references(files.read(f"{key}/.zmetadata"), location)
+    loaded = load_references(files.read(below(key) + ".zmetadata"), location)
     size = int(loaded.get("record_size") or 0)
     for name, value in (loaded.get("metadata") or {}).items():
         references.add(name, value)
@@ -228,7 +229,7 @@ def parse_kerchunk_parquet(
         array, _, part = name.rpartition("/")
         if part.startswith("refs.") and part.endswith(".parq"):
             first = int(part.split(".")[1]) * size
-            _add_records(references, array, first, files.read(f"{key}/{name}"))
+            _add_records(references, array, first, files.read(below(key) + name))
     return _parsed(access, location, references, skip)
 
 

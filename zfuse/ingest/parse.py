@@ -11,7 +11,7 @@ from zfuse.ingest.parsed import ParsedNode, ParsedSource
 from zfuse.ingest.parsers import parse_file
 from zfuse.ingest.sources import Source, detect_format
 from zfuse.ingest.zarr_store import parse_zarr
-from zfuse.storage.foreign_files import ObjectAccess, split_url, url_of
+from zfuse.storage.foreign_files import ObjectAccess, below, split_url, url_of
 
 
 def parse_source(source: Source) -> ParsedSource:
@@ -64,7 +64,7 @@ def _zarr(access: ObjectAccess, source: Source) -> ParsedSource:
         return parse_zarr(access, source.location, source.skip)
     root, key = split_url(source.location)
     try:
-        return parse_zarr(access, url_of(root, f"{key}/{source.group}"), source.skip)
+        return parse_zarr(access, url_of(root, below(key) + source.group), source.skip)
     except NotFoundError as exc:
         raise _no_group(source.location, source.group) from exc
 

@@ -10,7 +10,13 @@ from zfuse.errors import InvalidInputError, NotFoundError
 from zfuse.ingest.kerchunk import is_kerchunk, load_references
 from zfuse.ingest.key_table import V2_ARRAY, V2_GROUP, V3
 from zfuse.repo.documents import path_fault
-from zfuse.storage.foreign_files import ForeignFiles, ObjectAccess, canonical_url, split_url
+from zfuse.storage.foreign_files import (
+    ForeignFiles,
+    ObjectAccess,
+    below,
+    canonical_url,
+    split_url,
+)
 from zfuse.storage.options import DEFAULT_OPTIONS, StorageOptions
 
 FORMATS: Final = ("auto", "zarr", "hdf5", "netcdf3", "kerchunk", "tiff", "grib")
@@ -92,7 +98,7 @@ def detect_format(access: ObjectAccess, location: str) -> str:
             f"{location} does not exist as a file; web servers list no files, so a Zarr store on"
             " one can not be referenced: make kerchunk references to it"
         )
-    return _format_of_directory(files, f"{key}/" if key else "", location)
+    return _format_of_directory(files, below(key), location)
 
 
 def _read_head(files: ForeignFiles, key: str) -> bytes | None:

@@ -12,7 +12,7 @@ from zfuse.format.ragged import Ragged
 from zfuse.ingest.files import directory_table
 from zfuse.ingest.key_table import KeyTable, hierarchy, metadata_keys
 from zfuse.ingest.parsed import ParsedSource
-from zfuse.storage.foreign_files import ForeignFiles, ObjectAccess, split_url
+from zfuse.storage.foreign_files import ForeignFiles, ObjectAccess, below, split_url
 
 _READS_AT_ONCE: Final = 16
 
@@ -30,7 +30,7 @@ def parse_zarr(access: ObjectAccess, location: str, skip: Set[str] = frozenset()
     names, files = directory_table(access, location)
     if len(files) == 0:
         raise NotFoundError(f"{location} does not exist, or is empty")
-    documents = _read_all(access.files(root), f"{key}/", names)
+    documents = _read_all(access.files(root), below(key), names)
     nothing = np.zeros(len(files), np.uint64)
     table = KeyTable(
         documents, names, np.arange(len(files)), nothing, files.sizes, Ragged.absent(len(files))

@@ -35,6 +35,7 @@ from zfuse.storage.options import StorageOptions
 
 _LISTED_AT_ONCE: Final = 20_000
 _LITERAL: Final = "/!$&'()*+,;=:@~"  # what a path in a URL holds as it is (RFC 3986)
+_STRANGE: Final = frozenset({"", ".", ".."})
 _S3_SCHEMES: Final = frozenset({"s3", "s3a", "s3n"})
 
 
@@ -103,10 +104,7 @@ def canonical_url(text: str) -> str:
             raise InvalidInputError(f"{text} is on another host; write file:///DIRECTORY/FILE")
         return _url_of_path("/" + unquote(path))
     if scheme in _S3_SCHEMES:
-        bucket, _, key = rest.partition("/")
-        if not bucket:
-            raise InvalidInputError(f"{text} names no bucket; write s3://BUCKET/KEY")
-        return f"s3://{bucket}/{quote(key, safe=_LITERAL)}".rstrip("/")
+        return _url_of_object(text, rest)
     if scheme in {"http", "https"}:
         if "?" in rest or "#" in rest or "@" in rest.partition("/")[0]:
             raise InvalidInputError(
@@ -126,6 +124,18 @@ def _url_of_path(text: str) -> str:
     return url_of("file:///", "/".join(parts))
 
 
+def _url_of_object(text: str, rest: str) -> str:
+    bucket, _, key = rest.partition("/")
+    if not bucket:
+        raise InvalidInputError(f"{text} names no bucket; write s3://BUCKET/KEY")
+    key = key.rstrip("/")
+    if key and not _STRANGE.isdisjoint(key.split("/")):
+        raise InvalidInputError(
+            f"{text}: no reader of virtual chunks finds keys with '//', '/./' or '/../'"
+        )
+    return url_of(f"s3://{bucket}/", key).rstrip("/")
+
+
 def split_url(url: str) -> tuple[str, str]:
     """Return the root that *url* lies in (``s3://bucket/``, ``file:///``) and its literal key."""
     scheme, _, rest = url.partition("://")
@@ -136,6 +146,11 @@ def split_url(url: str) -> tuple[str, str]:
 def url_of(root: str, key: str) -> str:
     """Return the URL of a literal *key* below *root*."""
     return root + quote(key, safe=_LITERAL)
+
+
+def below(key: str) -> str:
+    """Return how all keys below a literal *key* begin; those of a root begin anyhow."""
+    return f"{key}/" if key else ""
 
 
 def is_plain(data: npt.NDArray[np.uint8]) -> bool:
@@ -399,9 +414,11 @@ def _translated(what: str) -> Iterator[None]:
         raise _store_error(what, exc) from exc
 
 
-def _store_error(what: str, exc: Exception) -> StorageError:
+def _store_error(what: str, exc: Exception) -> ZfuseError:
     said = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
     text = " ".join(said.split("Debug source")[0].split())
+    if "<Code>NoSuchBucket</Code>" in text:
+        return NotFoundError(f"{what} does not exist: there is no such bucket")
     denied = type(exc).__name__ in {"PermissionDeniedError", "UnauthenticatedError"}
     if denied or "403 Forbidden" in text or "401 Unauthorized" in text:
         return AccessDeniedError(f"{what} may not be read; check the credentials given")
