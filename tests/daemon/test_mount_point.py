@@ -1,6 +1,11 @@
 import pytest
 
-from zfuse.daemon.mount_point import allows_others, check_fuse, check_mount_point
+from zfuse.daemon.mount_point import (
+    allows_others,
+    check_fuse,
+    check_journal,
+    check_mount_point,
+)
 from zfuse.errors import InvalidInputError
 
 
@@ -49,6 +54,19 @@ def test_around_the_repository_and_through_a_link(tmp_path, repository):
     (tmp_path / "link").symlink_to(tmp_path / "repo")
     with pytest.raises(InvalidInputError, match="inside the repository"):
         check_mount_point(tmp_path / "link", repository)
+
+
+@pytest.mark.parametrize("below", ["", "journal"])
+def test_a_journal_is_neither_in_the_mount_nor_in_the_repository(tmp_path, repository, below):
+    mountpoint, url = tmp_path / "mnt", f"file://{repository}"
+    (tmp_path / "link").symlink_to(tmp_path)
+    for around in (tmp_path, tmp_path / "link"):
+        with pytest.raises(InvalidInputError, match="inside the mount.*--journal"):
+            check_journal(around / "mnt" / below, mountpoint, url)
+        with pytest.raises(InvalidInputError, match="inside the repository.*--journal"):
+            check_journal(around / "repo" / below, mountpoint, url)
+    check_journal(tmp_path / "mnt2" / below, mountpoint, url)
+    check_journal(tmp_path, mountpoint, url)
 
 
 def test_no_fuse_device(tmp_path):

@@ -16,7 +16,7 @@ from zfuse.cli.layers import all_layers, layer_of
 from zfuse.daemon.control import runtime_directory
 from zfuse.daemon.leftovers import clear_leftovers
 from zfuse.daemon.mount import serve
-from zfuse.daemon.mount_point import check_fuse, check_mount_point
+from zfuse.daemon.mount_point import check_fuse, check_journal, check_mount_point
 from zfuse.daemon.settings import (
     Layer,
     MountSettings,
@@ -43,6 +43,8 @@ def serve_mount(
     settings, mountpoint = interpret(flags)
     check_fuse(allow_other=settings.allow_other)
     check_mount_point(mountpoint, settings.repository)
+    if settings.rw and settings.journal is not None:
+        check_journal(settings.journal, mountpoint, settings.repository)
     clear_leftovers(runtime_directory(os.geteuid()))
     _start_logging(settings, mountpoint, reporter)
     notifier = Notifier.from_environment(os.environ, os.getpid())
@@ -83,7 +85,10 @@ def interpret(flags: Mapping[str, Any]) -> tuple[MountSettings, Path]:
     place = {key: value or from_file.get(key) for key, value in given.items()}
     if place["repository"] is None or place["mountpoint"] is None:
         raise InvalidInputError("say what to mount and where: zfuse mount REPO DIR")
-    layer = all_layers(merge([layer_of(rest), layer_from_mount_options(options)]), from_file)
+    flagged, optional = layer_of(rest), layer_from_mount_options(options)
+    if flagged.get("rw") and optional.get("rw") is False:
+        raise InvalidInputError("--rw and -o ro: give one of them")
+    layer = all_layers(merge([flagged, optional]), from_file)
     repository = place["repository"]
     if "://" not in repository:
         repository = str(Path(repository).expanduser().absolute())

@@ -72,6 +72,22 @@ def check_mount_point(directory: Path, repository: str) -> None:
         )
 
 
+def check_journal(journal: Path, directory: Path, repository: str) -> None:
+    """Raise InvalidInputError if sessions of *repository* can not be kept in *journal*.
+
+    That is below *directory*, where the mount would wait for itself, or in the repository.
+    """
+    place, location = journal.resolve(), parse_location(repository)
+    if place.is_relative_to(directory.resolve()):
+        raise InvalidInputError(
+            f"the journal {journal} would be inside the mount; keep it elsewhere: --journal DIR"
+        )
+    if isinstance(location, LocalLocation) and place.is_relative_to(location.path.resolve()):
+        raise InvalidInputError(
+            f"the journal {journal} is inside the repository; keep it elsewhere: --journal DIR"
+        )
+
+
 def _why_no_directory(directory: Path, exc: OSError) -> str:
     if exc.errno == errno.ENOENT:
         return f"there is no {directory}; make it with: mkdir -p {directory}"
