@@ -92,10 +92,13 @@ def test_two_versions(command, branch, work):
         assert command("diff", before.id, newest.id, "--json").json["deleted"] == ["/h/square"]
         assert command("diff", newest.id, before.id, "--json").json["new"] == ["/h/square"]
         command("diff", "nope", "v1").fails(2, "nope")
+        # One word is compared with what the directory is in.
+        assert command("diff", "v1", "--json").json["to"] == newest.id
+        command("diff", newest.id).says("no differences")
 
 
 def test_wrong_usage(command, branch, work, tmp_path):
     command("diff", work.repo, "v1", "nope").fails(2, "nope")
     command("diff", work.repo, "a", "b", "c").fails(2, "zfuse diff [PATH] [REF [REF]]")
-    command("diff", tmp_path).fails(6, "not inside a zfuse mount")
+    command("diff", tmp_path).fails(6, "not inside a zfuse mount", f"diff {tmp_path} REF [REF]")
     command("diff", work.mounted.path / "tag" / "v1").fails(2, "is in no branch")

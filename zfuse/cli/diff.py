@@ -1,6 +1,7 @@
 """``zfuse diff``."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,10 +10,10 @@ import trio
 from zfuse.cli import output
 from zfuse.cli.options import storage_options, virtual_option
 from zfuse.cli.sessions import find_branch, print_changes
-from zfuse.cli.target import find_target, is_target, opened, split_arguments
-from zfuse.errors import InvalidInputError
+from zfuse.cli.target import find_target, is_target, locate_snapshot, opened, split_arguments
+from zfuse.daemon.mountinfo import find_mount
+from zfuse.errors import InvalidInputError, NotMountedError
 from zfuse.repo.diff import difference
-from zfuse.repo.ref import parse_ref, resolve
 
 
 @click.command(
@@ -26,14 +27,15 @@ def command(*, arguments: tuple[str, ...], as_json: bool, **flags: Any) -> None:
     """Show which nodes and chunks changed, and the members of each zarr.json that did.
 
     Without a REF: what was written to the branch that PATH is in and not committed. With one
-    REF: from it to the branch main, with two: from the first to the second.
+    REF: from it to the version that PATH is in, or to the branch main; with two: from the first
+    to the second.
     """
     if len(arguments) > 3:
         raise InvalidInputError(
             "give at most one place and two refs: zfuse diff [PATH] [REF [REF]]"
         )
     text, refs = _split(arguments)
-    told = trio.run(_between, text, refs, flags) if refs else find_branch(text).call("diff")
+    told = trio.run(_between, text, refs, flags) if refs else _of_session(text)
     if as_json:
         output.print_json(told)
         return
@@ -55,11 +57,23 @@ def _split(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
             return text, [] if ref is None else [ref]
 
 
+def _of_session(text: str | None) -> dict[str, Any]:
+    try:
+        if text:
+            find_mount(Path(text))
+    except NotMountedError as exc:
+        raise NotMountedError(
+            f"{text} is not inside a zfuse mount, where changes would be; to compare versions of"
+            f" a repository name them: zfuse diff {text} REF [REF]"
+        ) from exc
+    return find_branch(text).call("diff")
+
+
 async def _between(text: str | None, refs: list[str], flags: dict[str, Any]) -> dict[str, Any]:
-    async with opened(find_target(text, flags)) as repository:
-        before = await resolve(repository, await parse_ref(repository, refs[0]))
-        after_ref = refs[1] if len(refs) > 1 else "main"
-        after = await resolve(repository, await parse_ref(repository, after_ref))
+    target = find_target(text, flags)
+    async with opened(target) as repository:
+        before = await locate_snapshot(repository, target, refs[0])
+        after = await locate_snapshot(repository, target, refs[1] if len(refs) > 1 else None)
         found = await difference(repository, before, after)
     return {"from": str(before), "to": str(after), **found}
 
