@@ -21,6 +21,7 @@ from zfuse.cli.target import Target, opened
 from zfuse.format.expiration import Expiration, ExpirationRule
 from zfuse.repo.expire import apply_expiration, plan_expiration
 from zfuse.repo.publish import now_us
+from zfuse.repo.repository import Repository
 
 
 @click.command(epilog="Example: zfuse expire s3://bucket/repo --older-than 90d --dry-run")
@@ -70,9 +71,15 @@ async def _expire(
         cutoff = await expiration_cutoff(repository, rule.older_than, sessions)
         kept = frozenset(session.branch for session in sessions)
         rule = replace(rule, older_than=cutoff.at, kept_branches=kept)
-        if dry_run:
-            return await plan_expiration(repository, rule), cutoff
-        return await apply_expiration(repository, rule), cutoff
+        work = plan_expiration if dry_run else apply_expiration
+        return _without_tips(await work(repository, rule), repository), cutoff
+
+
+def _without_tips(expired: Expiration, repository: Repository) -> Expiration:
+    """Return *expired* without tips that stay: in version 1 the engine counts these, too."""
+    tips = {tip for name, tip in repository.branches.items() if name not in expired.branches}
+    tips |= {tip for name, tip in repository.tags.items() if name not in expired.tags}
+    return replace(expired, snapshots=expired.snapshots - tips)
 
 
 def _facts(expired: Expiration) -> dict[str, list[str]]:
