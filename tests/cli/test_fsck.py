@@ -104,9 +104,20 @@ def test_all_that_hits_a_virtual_source_is_told(command, planted, tmp_path):
     assert outcome.status == 8
     location = f"file://{planted.data}/one.bin"
     assert f"{location}: gone: /v chunks 0, 1 (branch/main)" in outcome.out
+
+
+def test_sources_that_nobody_allowed_are_counted_and_no_faults(command, planted):
+    prefix = f"file://{planted.data}/"
     outcome = command("fsck", planted.root, "--virtual")
-    assert outcome.status == 8
-    assert "may not be read" in outcome.out
+    assert outcome.status == 12
+    assert f"not asked for: 3 virtual sources in {prefix}; allow it with --allow" in outcome.out
+    assert "no faults" in outcome.out
+    outcome = command("fsck", planted.root, "--virtual", "--json")
+    assert outcome.status == 12
+    summary = json.loads(outcome.out.splitlines()[-1])
+    assert (summary["sound"], summary["not_asked"]) == (False, {prefix: 3})
+    planted.file(planted.chunk_key()).unlink()
+    assert command("fsck", planted.root, "--virtual").status == 8
 
 
 def test_what_is_in_a_mount_means_its_repository(command, planted, tmp_path):

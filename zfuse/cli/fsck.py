@@ -14,7 +14,7 @@ from zfuse.cli.target import Target, find_target
 from zfuse.cli.ticker import ticking
 from zfuse.daemon.assemble import Containers
 from zfuse.daemon.settings import mount_settings
-from zfuse.errors import CorruptionError
+from zfuse.errors import AccessDeniedError, CorruptionError
 from zfuse.repo.fsck import Depth, RepositoryCheck
 from zfuse.repo.fsck_findings import Summary
 from zfuse.repo.virtual import VirtualChunkResolver
@@ -40,16 +40,21 @@ def command(
 
     A line for each fault says which object it is, what is wrong, and which node, chunks and
     refs it hits; the exit code is 8 then. Objects that nothing refers to are counted, and are
-    no fault: zfuse gc removes them. Nothing is changed. With --json it prints a line for each
-    fault (event "finding") and one at the end (event "summary").
+    no fault: zfuse gc removes them. With --virtual, the files that nobody allowed to ask for are
+    counted by their container; the exit code is 12 if there is no fault. Nothing is changed.
+    With --json it prints a line for each fault (event "finding") and one at the end (event
+    "summary").
     """
     found = find_target(target, flags)
     summary = trio.run(_check, found, Depth(deep, virtual), as_json)
     if as_json:
-        output.print_json({"event": "summary", "sound": not summary.findings, **asdict(summary)})
+        sound = not (summary.findings or summary.not_asked)
+        output.print_json({"event": "summary", "sound": sound, **asdict(summary)})
     else:
         _print_summary(summary, asked=virtual)
-    return CorruptionError.exit_code if summary.findings else 0
+    if summary.findings:
+        return CorruptionError.exit_code
+    return AccessDeniedError.exit_code if summary.not_asked else 0
 
 
 async def _check(target: Target, depth: Depth, as_json: bool) -> Summary:  # noqa: FBT001
@@ -89,4 +94,7 @@ def _print_summary(summary: Summary, *, asked: bool) -> None:
         # Of what is damaged nobody knows what it referred to: that is garbage only when mended.
         way = "keep them until the faults are mended" if summary.findings else "zfuse gc"
         print(f"{output.count(garbage, 'object')} of {size} that nothing refers to: {way}")
+    for prefix, count in sorted(summary.not_asked.items()):
+        told = f"not asked for: {output.count(count, 'virtual source')} in {prefix}"
+        print(output.plain(f"{told}; allow it with --allow-virtual {prefix}"))
     print(output.count(summary.findings, "fault") if summary.findings else "no faults")

@@ -40,7 +40,7 @@ from zfuse.repo.fsck_manifest import (
     decode_manifest,
 )
 from zfuse.repo.sources import Sources
-from zfuse.repo.virtual import VirtualChunkResolver
+from zfuse.repo.virtual import UnallowedContainerError, VirtualChunkResolver
 from zfuse.storage.base import Storage
 
 _AT_ONCE: Final = 16
@@ -145,7 +145,12 @@ class RepositoryCheck:
                 yield finding
         for part in parts:
             self.summary.chunk_refs += len(part.columns)
-            for bad in await self._sources.bad(part.columns):
+            async for finding in self._check_sources(part):
+                yield finding
+
+    async def _check_sources(self, part: CheckedPart) -> AsyncGenerator[Finding]:
+        for bad in await self._sources.bad(part.columns):
+            if not isinstance(bad.error, UnallowedContainerError):  # the summary counts those
                 yield part.use.finding(bad.location, bad.problem, part.columns.coords[bad.rows])
 
     async def _check_overlaps(self, known: ManifestMap) -> AsyncGenerator[Finding]:
@@ -164,6 +169,7 @@ class RepositoryCheck:
     async def _check_chunks(self, known: ManifestMap, files: ChunkFiles) -> AsyncGenerator[Finding]:
         used = files.used()
         self.summary.native_chunks = len(used)
+        self.summary.not_asked |= self._sources.unallowed()
         self.summary.virtual_sources = len(self._sources)
         self.summary.unreferenced["chunks"] = files.unreferenced()
         for row in files.longer_than_used().tolist():

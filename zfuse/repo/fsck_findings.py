@@ -42,7 +42,11 @@ class Counts:
 
 @dataclass(slots=True)
 class Summary:
-    """What was looked at. ``unreferenced`` objects are garbage, which is no fault."""
+    """What was looked at. ``unreferenced`` objects are garbage, which is no fault.
+
+    ``not_asked`` counts, by the prefix of their container, the ``virtual_sources`` that nobody
+    allowed to ask for.
+    """
 
     spec_version: int = 0
     snapshots: int = 0
@@ -53,3 +57,4 @@ class Summary:
     bytes_read: int = 0
     findings: int = 0
     unreferenced: dict[str, Counts] = field(default_factory=dict)
+    not_asked: dict[str, int] = field(default_factory=dict)

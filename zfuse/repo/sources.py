@@ -3,7 +3,8 @@
 Each file is asked for once, however many chunks lie in it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -22,7 +23,7 @@ from zfuse.errors import (
 from zfuse.format.ragged import Ragged
 from zfuse.format.ref_columns import RefColumns, RefKind
 from zfuse.repo.at_once import at_once
-from zfuse.repo.virtual import SourceInfo, VirtualChunkResolver
+from zfuse.repo.virtual import SourceInfo, UnallowedContainerError, VirtualChunkResolver
 from zfuse.storage.base import Unmodified
 
 I64 = npt.NDArray[np.int64]
@@ -65,6 +66,11 @@ class Sources:
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def unallowed(self) -> Mapping[str, int]:
+        """Return how many could not be asked for, by the prefix that nobody allowed."""
+        errors = (e for e in self._known.values() if isinstance(e, UnallowedContainerError))
+        return Counter(error.prefix for error in errors)
 
     async def bad(self, columns: RefColumns) -> Iterator[BadSource]:
         """Return why virtual chunks among *columns*, which are not packed, can not be read.

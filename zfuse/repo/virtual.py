@@ -37,6 +37,14 @@ _ENCODED_DOT: Final = re.compile("%2e", re.IGNORECASE)
 _S3_KINDS: Final = frozenset({"s3", "s3_compatible", "tigris"})
 
 
+class UnallowedContainerError(ContainerNotAllowedError):
+    """The container *prefix* is declared, but nobody allowed to read from it."""
+
+    def __init__(self, message: str, prefix: str) -> None:
+        super().__init__(message)
+        self.prefix = prefix
+
+
 @dataclass(frozen=True, slots=True)
 class AllowedPrefix:
     """A URL prefix that may be read, and with whose credentials.
@@ -222,14 +230,15 @@ class VirtualChunkResolver:
         """Return where *location* is, its container, and what allows reading it.
 
         Raises:
-            ContainerNotAllowedError: it lies in no declared container, or nobody allowed it.
+            ContainerNotAllowedError: it lies in no declared container, or nobody allowed it
+                (UnallowedContainerError).
             CorruptionError: *location* is not a URL that can be read.
         """
         url, target, container = self._contained(location)
         allowed = next((a for place, a in self._allowed if place.holds(target)), None)
         if allowed is None:
             way = self.way_to_allow.format(prefix=container.url_prefix)
-            raise ContainerNotAllowedError(f"{url} may not be read: {way}")
+            raise UnallowedContainerError(f"{url} may not be read: {way}", container.url_prefix)
         _refuse_to_climb(url, target)
         return target, container, allowed
 
