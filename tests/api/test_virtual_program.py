@@ -77,3 +77,23 @@ def test_a_virtual_data_set_is_written_committed_and_read(s3_server, data, tmp_p
     for reader in (repo, theirs):
         root = zarr.open_group(reader.readonly_session("main").store, mode="r")
         assert np.array_equal(root["t"][:], values)
+
+
+def test_locations_in_a_container_by_name_are_told_as_urls():
+    """As the official library tells them, so that a program can open what is there."""
+    told = []
+    for library in (icechunk, ic):
+        config = library.RepositoryConfig.default()
+        store = library.local_filesystem_store("/data")
+        config.set_virtual_chunk_container(
+            library.VirtualChunkContainer("file:///data/", store, "here")
+        )
+        repo = library.Repository.create(library.in_memory_storage(), config)
+        session = repo.writable_session("main")
+        zarr.create_array(session.store, name="v", shape=(4,), chunks=(2,), dtype="u1")
+        session.store.set_virtual_ref("v/c/0", "vcc://here/a/b.bin", offset=0, length=2)
+        session.store.set_virtual_ref("v/c/1", "file:///data/c.bin", offset=0, length=2)
+        told.append(sorted(session.all_virtual_chunk_locations()))
+        session.commit("Refer to files")
+        told.append(sorted(repo.readonly_session("main").all_virtual_chunk_locations()))
+    assert told == [["file:///data/a/b.bin", "file:///data/c.bin"]] * 4

@@ -17,10 +17,12 @@ from zfuse.api.values import ChunkType, SessionMode
 from zfuse.errors import AlreadyExistsError as TakenError
 from zfuse.errors import InvalidInputError as BadInputError
 from zfuse.format.chunk_ref import ChunkRef, InlineRef, NativeRef
-from zfuse.format.ref_columns import RefColumns, RefKind, plain
+from zfuse.format.ref_columns import RefColumns, RefKind
 from zfuse.format.snapshot import ArrayNode, GroupNode, Node
 from zfuse.repo.reindex import Reindexing, reindex_array, shift_array
+from zfuse.repo.virtual import DeclaredContainers
 from zfuse.repo.workspace import Workspace
+from zfuse.zarr_store.virtual_refs import with_urls
 
 
 class Nodes:
@@ -119,13 +121,19 @@ class Nodes:
         return _type_of(await workspace.chunk_ref(array.path, coords))
 
     async def _all_virtual_chunk_locations(self) -> list[str]:
-        """Return the locations of all virtual chunks, as often as chunks are there."""
+        """Return the URLs of all virtual chunks, as often as chunks are there.
+
+        Raises:
+            InvalidInputError: a location is in a container by a name that none has.
+        """
         workspace = await self._here()
+        config = workspace.repository.state.config
+        containers = DeclaredContainers(config.virtual_chunk_containers)
         found: list[str] = []
         for node in list(workspace.tree.nodes.values()):
             if isinstance(node, ArrayNode):
                 for columns in await workspace.chunk_columns(node):
-                    found += _locations(plain(columns))
+                    found += _locations(with_urls(columns, containers))
         return found
 
     async def _coordinates(
