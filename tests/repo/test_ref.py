@@ -119,6 +119,18 @@ async def test_a_moment_is_looked_for_as_of_the_last_look_or_a_new_one(
         await resolve(repository, Ref(RefKind.TIME, "0001-01-01"))
 
 
+@both
+@pytest.mark.compat
+async def test_a_snapshot_of_after_the_last_look_is_found(repository, official, spec):
+    with changing(official, "later") as store:
+        put(store, "later/zarr.json", GROUP)
+    tip = official.lookup_branch("main")
+    assert str(await resolve(repository, Ref(RefKind.SNAPSHOT, tip))) == tip
+    assert str(repository.branches["main"]) != tip  # which a refresh alone moves
+    with pytest.raises(NotFoundError, match="no snapshot 0000"):
+        await resolve(repository, Ref(RefKind.SNAPSHOT, "0" * 20))
+
+
 @pytest.mark.parametrize(
     ("text", "moment"),
     [

@@ -42,7 +42,7 @@ async def resolve(repository: Repository, ref: Ref) -> SnapshotId:
     """Return the snapshot that *ref* names, as of the repository's last refresh.
 
     A moment means the branch main as it was then; a moment that the repository's state is
-    older than makes the state be read anew.
+    older than makes the state be read anew, and so does a snapshot that it does not list.
 
     Raises:
         NotFoundError: there is no such ref.
@@ -55,20 +55,30 @@ async def resolve(repository: Repository, ref: Ref) -> SnapshotId:
             return repository.lookup_tag(ref.name)
         case RefKind.SNAPSHOT:
             snapshot_id = SnapshotId.parse(ref.name)
-            if not await repository.has_snapshot(snapshot_id):
-                raise NotFoundError(
-                    f"the repository has no snapshot {ref.name}; zfuse log shows the ids"
-                )
-            return snapshot_id
+            is_listed = repository.state.info is not None
+            if await repository.has_snapshot(snapshot_id) or (
+                is_listed and await (await _as_of_now(repository)).has_snapshot(snapshot_id)
+            ):
+                return snapshot_id
+            raise NotFoundError(
+                f"the repository has no snapshot {ref.name}; zfuse log shows the ids"
+            )
         case RefKind.TIME:
             moment = parse_time(ref.name)
             if moment > datetime.now(UTC).timestamp() * 1e6:
                 raise InvalidInputError(f"{ref.name} is still to come; name a time in the past")
             if moment > repository.state.fetched_at:
-                # Aside: only a refresh may move what the repository's branches show.
-                state = await fetch_state(repository.storage)
-                repository = Repository(repository.storage, repository.assets, state)
+                repository = await _as_of_now(repository)
             return (await repository.snapshot_as_of("main", moment)).id
+
+
+async def _as_of_now(repository: Repository) -> Repository:
+    """Return the repository with its newest state.
+
+    Aside: only a refresh may move what the branches of *repository* itself show.
+    """
+    state = await fetch_state(repository.storage)
+    return Repository(repository.storage, repository.assets, state)
 
 
 def parse_time(text: str) -> int:
