@@ -188,3 +188,30 @@ async def test_a_node_called_like_the_control_directory(tmp_path):
             await driven.find("g/%2Ezfuse")
     async with driving(tmp_path / "repository") as driven:
         assert await driven.read_path("branch/main/.zfuse/zarr.json") == GROUP
+
+
+@both
+@pytest.mark.parametrize("writable", [False, True])
+async def test_roots_have_the_time_of_their_snapshot(history, tmp_path, spec, writable):
+    repo, line = history
+    repo.create_tag("first", line[1].id)
+    journal = tmp_path / "journal" if writable else None
+    async with driving(tmp_path / "repository", journal=journal) as driven:
+        with changing(repo, "later") as store:
+            put(store, "later/zarr.json", GROUP)
+        newest = next(iter(repo.ancestry(branch="main")))
+        listed = await driven.list((await driven.find("branch")).inode)
+        assert [item.name for item in listed] == ["main"]
+        for path, info in {
+            "branch/main": line[-1],
+            "tag/first": line[1],
+            f"snapshot/{line[2].id}": line[2],
+            f"snapshot/{newest.id}": newest,
+            f"time/{datetime.now(UTC).isoformat()}": newest,
+        }.items():
+            found = await driven.find(path)
+            written_us = (info.written_at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(
+                microseconds=1
+            )
+            assert found.mtime_ns == written_us * 1000, path
+            assert (await driven.fs.getattr(found.inode)).mtime_ns == found.mtime_ns

@@ -59,6 +59,11 @@ class NodeDirectory(Directory):
         """As the tree allows."""
         return self.tree.caching
 
+    async def size(self) -> int:
+        """Return the usual size; whoever asks for it is told the time too, so that is learnt."""
+        await self.tree.learn_time()
+        return await super().size()
+
     def describe(self) -> str:
         """Return ref and path."""
         return f"{self.tree.ref}{self.path}"

@@ -42,6 +42,11 @@ class OverlayView(Listed):
         """When its names changed last, or that of the snapshot shown."""
         return self.staging.tree.mtime_ns if self.row is None else self.row.mtime_ns
 
+    async def size(self) -> int:
+        """Return the usual size; whoever asks for it is told the time too, so that is learnt."""
+        await self.staging.tree.learn_time()
+        return await super().size()
+
     @property
     def caching(self) -> Caching:
         """Briefly: its times may change."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from zfuse.cache.single_flight import SingleFlight
+from zfuse.errors import ZfuseError
 from zfuse.format.ids import SnapshotId
 from zfuse.fs.entry import Caching
 from zfuse.repo.chunks import ChunkIndex
@@ -42,6 +43,7 @@ class Tree:
         self._moves = 0
         self._incarnations: dict[str, int] = {}
         self._provenance: Provenance | None = None
+        self._flushed_at = 0
         self._loads: SingleFlight[SnapshotId, Provenance] = SingleFlight()
 
     @property
@@ -57,7 +59,22 @@ class Tree:
         info = self.repository.state.info
         if info is not None and self.snapshot_id in info.snapshots:
             return info.snapshots[self.snapshot_id].flushed_at * 1000
-        return 0
+        return self._flushed_at * 1000
+
+    async def learn_time(self) -> None:
+        """See that ``mtime_ns`` is known, unless the snapshot can not be read.
+
+        The repository's state tells it of those alone that it lists: of none in version 1.
+        """
+        if self.mtime_ns != 0:
+            return
+        snapshot_id = self.snapshot_id
+        try:
+            snapshot = (await self.view()).snapshot
+        except ZfuseError:  # whoever looks below is told
+            return
+        if snapshot_id == self.snapshot_id:
+            self._flushed_at = snapshot.flushed_at
 
     def not_shown(self) -> Sequence[tuple[str, str]]:
         """Return path and reason of what a directory tree cannot hold, as far as is known yet."""
