@@ -61,9 +61,9 @@ def test_a_journal_is_neither_in_the_mount_nor_in_the_repository(tmp_path, repos
     mountpoint, url = tmp_path / "mnt", f"file://{repository}"
     (tmp_path / "link").symlink_to(tmp_path)
     for around in (tmp_path, tmp_path / "link"):
-        with pytest.raises(InvalidInputError, match="inside the mount.*--journal"):
+        with pytest.raises(InvalidInputError, match=r"inside the mount.*--journal"):
             check_journal(around / "mnt" / below, mountpoint, url)
-        with pytest.raises(InvalidInputError, match="inside the repository.*--journal"):
+        with pytest.raises(InvalidInputError, match=r"inside the repository.*--journal"):
             check_journal(around / "repo" / below, mountpoint, url)
     check_journal(tmp_path / "mnt2" / below, mountpoint, url)
     check_journal(tmp_path, mountpoint, url)
