@@ -135,3 +135,39 @@ async def test_a_dimension_that_nothing_has(archive):
     await archive.ingest((archive.data / "a", "/a"))
     with pytest.raises(InvalidInputError, match="no array at /a has the dimension 'time'"):
         await archive.ingest((archive.data / "a", "/a"), append_dim="time")
+
+
+PLACES = np.arange(6.0)
+
+
+@pytest.mark.parametrize("owner", ["source", "repository"])
+async def test_coordinates_that_stay_have_to_be_the_same(archive, owner):
+    xs = {"a": PLACES, "same": PLACES * [-1, 1, 1, 1, 1, 1], "more": PLACES + 1}
+    for number, (name, x) in enumerate(xs.items()):
+        write(archive.data / name, number, x=("x", x))
+    archive.settle()
+    await archive.ingest((archive.data / "a", "/all"))
+    if owner == "repository":
+        session = archive.official().writable_session("main")
+        zarr.open_array(session.store, path="all/x")[...] = PLACES
+        session.commit("own the places")
+    await archive.ingest((archive.data / "same", "/all"), append_dim="time")
+    before = archive.history()
+    words = "/all/x can not be extended along 'time'.*more has other values of x.*--skip x"
+    with pytest.raises(InvalidInputError, match=words):
+        await archive.ingest((archive.data / "more", "/all"), append_dim="time")
+    assert archive.history() == before
+    await archive.ingest((archive.data / "more", "/all"), append_dim="time", skip=["x"])
+    found = arrays_of(archive.store(), "all")
+    assert np.array_equal(found["x"], PLACES)
+    assert found["time"].tolist() == list(range(12))
+
+
+async def test_coordinates_that_are_gone_are_not_compared(archive):
+    write(archive.data / "a", 0, x=("x", PLACES))
+    write(archive.data / "b", 1, x=("x", PLACES + 1))
+    archive.settle()
+    await archive.ingest((archive.data / "a", "/all"))
+    (archive.data / "a" / "x" / "c" / "0").unlink()
+    await archive.ingest((archive.data / "b", "/all"), append_dim="time")
+    assert zarr.open_array(archive.store(), path="all/time", mode="r").shape == (8,)

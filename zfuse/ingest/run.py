@@ -24,6 +24,7 @@ from zfuse.format.config import VirtualChunkContainer
 from zfuse.format.ids import SnapshotId
 from zfuse.ingest.append import append
 from zfuse.ingest.containers import missing_containers, reach_of
+from zfuse.ingest.coordinates import check_coordinates
 from zfuse.ingest.files import present_table
 from zfuse.ingest.parsed import ParsedSource
 from zfuse.ingest.placement import Arrival, check_free, exists, place
@@ -260,7 +261,7 @@ class _Run:
                 return await self._session.commit(self._choices.message)
             self._session = await self._opened()
             for request, source in placed:
-                await self._place(self._session, Arrival(request.node, source))
+                await self._place(self._session, request, source)
         return await self._session.commit(self._choices.message)
 
     async def _placed(
@@ -270,16 +271,19 @@ class _Run:
         placed = []
         for request, source in parsed:
             try:
-                await self._place(session, Arrival(request.node, source))
+                await self._place(session, request, source)
             except (AlreadyExistsError, InvalidInputError) as exc:
                 self._fail(request, exc)
             else:
                 placed.append((request, source))
         return placed
 
-    async def _place(self, session: Session, arrival: Arrival) -> None:
+    async def _place(self, session: Session, request: Request, source: ParsedSource) -> None:
+        arrival = Arrival(request.node, source)
         dimension = self._choices.append_dim
         if dimension is not None and exists(session.tree, arrival.node):
+            access = ObjectAccess(request.source.options)
+            await check_coordinates(session, arrival, dimension, access)
             await append(session, arrival, dimension)
         else:
             check_free(session.tree, arrival.node, overwrite=self._choices.overwrite)
