@@ -4,6 +4,7 @@ import subprocess
 
 import icechunk
 import pytest
+import zarr
 
 from tests.cli.working import GROUP, branch, command, single, work
 from tests.compat.documents import array_document, put
@@ -83,6 +84,7 @@ def test_what_can_not_be_is_said(command, branch, work, tmp_path, name):
     command(name, line, tmp_path / "x").fails(6, "not inside a zfuse mount")
     command(name, work.mounted.path / "tag/v1/line", line).fails(2, "is in no branch")
     command(name, line, branch.path).fails(2)
+    command(name, branch.path / "g", line / "x").fails(2, "line is an array")
     assert branch.files() == base
     if name == "mv":
         command(name, branch.path / "g", branch.path / "g" / "x").fails(2, "can not become")
@@ -150,3 +152,13 @@ def test_a_repository_that_is_not_mounted_changes_at_once(command, branch, work)
     command("mv", repo, "/k", "/g", "--branch", name, "-m", "m").fails(2, "/g")
     command("mv", repo, "/k", "/l", "--branch", name).fails(2, "-m")
     command("mv", repo, "/", "/l", "--branch", name, "-m", "m").fails(2, "root")
+    for each in ("mv", "cp"):
+        command(each, repo, "g", "k/x/y", "--branch", name, "-m", "m").fails(2, "/k is an array")
+    assert branch.committed() == files
+    # Everybody finds what is in groups alone, so those that are missing are made.
+    command("mv", repo, "h", "new/er/h", "--branch", name, "-m", "m").says("is at")
+    command("cp", repo, "k", "new/k", "--branch", name, "-m", "m").says("is at")
+    root = zarr.open_group(work.official().readonly_session(name).store, mode="r")
+    assert set(dict(root["new"].members())) == {"er", "k"}
+    assert set(dict(root["new/er"].members())) == {"h"}
+    command("fsck", repo).says("no faults")

@@ -2,16 +2,18 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import trio
 
 from zfuse.cli import output
 from zfuse.cli.target import Target, find_target, locate, opened
 from zfuse.errors import InvalidInputError, NotAllowedError
-from zfuse.format.snapshot import Node
+from zfuse.format.snapshot import ArrayNode, Node
 from zfuse.repo.ref import RefKind
 from zfuse.repo.session import Session
+
+_GROUP: Final = b'{"zarr_format":3,"node_type":"group","attributes":{}}'
 
 type Edit = Callable[[Session, str, str], Awaitable[list[Node]]]
 
@@ -67,6 +69,7 @@ async def _edit(target: Target, edit: DirectEdit, act: Edit) -> dict[str, Any]:
         if source == "/":
             raise InvalidInputError("the root of a branch stays where it is")
         session = await Session.open(repository, place.ref.name)
+        await _make_groups(session, destination)
         await act(session, source, destination)
         snapshot_id = await session.commit(str(edit.message))
     return {
@@ -75,6 +78,22 @@ async def _edit(target: Target, edit: DirectEdit, act: Edit) -> dict[str, Any]:
         "branch": place.ref.name,
         "snapshot": None if snapshot_id is None else str(snapshot_id),
     }
+
+
+async def _make_groups(session: Session, path: str) -> None:
+    """Make the groups that *path* lies in, as zarr does: what is in none is found by nobody.
+
+    Raises:
+        NotAllowedError: one of them would be where an array is.
+    """
+    names = path.strip("/").split("/")
+    for depth in range(1, len(names)):
+        above = "/" + "/".join(names[:depth])
+        match session.node(above):
+            case None:
+                await session.set_metadata(above, _GROUP)
+            case ArrayNode():
+                raise NotAllowedError(f"{above} is an array, and holds no nodes; choose a group")
 
 
 def print_edit(told: Mapping[str, Any]) -> None:

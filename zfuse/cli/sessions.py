@@ -1,5 +1,6 @@
 """What the commands about sessions share: which branch is meant, and how it is told."""
 
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -99,17 +100,30 @@ def find_branch(path: str | None) -> InBranch:
 
 
 def same_branch(source: str, target: str) -> tuple[InBranch, InBranch]:
-    """Find two places of one branch.
+    """Find two places of one branch, the second for a node.
 
     Raises:
         CrossTreeError: they are not.
+        NotAllowedError: the second is in an array, which holds no nodes.
     """
     places = find_branch(source), find_branch(target)
     if (places[0].mount, places[0].branch) != (places[1].mount, places[1].branch):
         raise CrossTreeError(f"{source} and {target} are not in one branch of one mount")
     if not places[0].names:
         raise InvalidInputError(f"{source} is the root of a branch, which stays where it is")
+    above = Path(os.path.abspath(target)).parent
+    if _is_array(above):
+        raise NotAllowedError(f"{above} is an array, and holds no nodes; choose a group")
     return places
+
+
+def _is_array(directory: Path) -> bool:
+    """Tell whether *directory* is that of an array, by its zarr.json."""
+    try:
+        document = json.loads((directory / "zarr.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and document.get("node_type") == "array"
 
 
 def settle_changes(mount: MountPoint, choice: str | None, message: str | None) -> list[str]:
