@@ -103,7 +103,7 @@ def test_the_socket_is_the_way_to_the_daemon(control):
     assert stat.S_IMODE(mode) == 0o600
     assert stat.S_IMODE(os.stat(os.path.dirname(target)).st_mode) == 0o700
     with socket.socket(socket.AF_UNIX) as link:
-        link.settimeout(20)
+        link.settimeout(60)
         link.connect(str(directory / "socket"))
         link.sendall(b'{"command": "status"}\n')
         answer = json.loads(link.makefile().readline())
@@ -117,7 +117,7 @@ def test_the_socket_is_the_way_to_the_daemon(control):
 def test_a_bad_request_is_answered_and_harms_nobody(control, request_line):
     mount, directory = control
     with socket.socket(socket.AF_UNIX) as link:
-        link.settimeout(20)
+        link.settimeout(60)
         link.connect(str(directory / "socket"))
         link.sendall(request_line)
         answer = json.loads(link.makefile().readline())

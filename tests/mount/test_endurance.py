@@ -42,7 +42,7 @@ def url(repo, tmp_path):
 def test_no_request_to_the_control_socket_ends_it(url, mounted, request_line):
     mount = mounted(url)
     with socket.socket(socket.AF_UNIX) as link:
-        link.settimeout(20)
+        link.settimeout(60)
         link.connect(str(socket_path(mount.mount_point)))
         link.sendall(request_line + b"\n")
         answer = json.loads(link.makefile("rb").readline())
