@@ -81,6 +81,8 @@ def test_a_session_that_was_left_is_listed_and_saved(command, left, tmp_path):
     assert (outcome.json["files"], outcome.json["left_in_repository"]) == (3, 1)
     assert len(told(command, left)) == 2  # saving takes nothing away
     command("recover", number, target, "--journal", left.state).fails(2, "exists")
+    below = target / "notes.txt" / "new"
+    command("recover", number, below, "--journal", left.state).fails(2, "Not a directory")
     command("recover", number, "--journal", left.state).fails(2, f"zfuse recover {number} DIR")
     command("recover", "9", target, "--journal", left.state).fails(2, "no session 9")
     command("recover", number, "--delete", "--journal", left.state).says("forgot", "branch main")

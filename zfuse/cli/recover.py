@@ -52,7 +52,13 @@ def _forget(session: KeptFiles, *, as_json: bool) -> None:
 def _save(session: KeptFiles, target: Path, *, as_json: bool) -> None:
     if target.exists():
         raise AlreadyExistsError(f"{target} exists; name a new directory")
-    saved, left = session.save(target)
+    try:
+        saved, left = session.save(target)
+    except OSError as exc:
+        place = exc.filename2 or exc.filename or target
+        raise InvalidInputError(
+            f"can not save to {place}: {exc.strerror}; name a new directory elsewhere"
+        ) from exc
     if as_json:
         told = {"directory": str(target), "files": saved, "left_in_repository": left}
         output.print_json(told)
