@@ -1,5 +1,6 @@
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -149,6 +150,21 @@ def test_a_bad_mount_point_is_one_line(zfuse, repository, directory, daemon, mak
 def test_a_mount_that_cannot_be_is_one_line(zfuse, repository, directory, arguments, status, words):
     arguments = [argument.format(repo=repository, dir=directory) for argument in arguments]
     zfuse("mount", *arguments).fails(status, *words)
+
+
+def test_paths_may_be_any_bytes(zfuse, repository, directory, tmp_path):
+    name = os.fsdecode(b"\xff\xfe")
+    place, point = tmp_path / name, directory / name
+    shutil.copytree(repository, place)
+    point.mkdir()
+    zfuse("mount", "-d", "--rw", place, point)
+    try:
+        found = os.getxattr(point / "branch/main", "user.zfuse.repository")
+        assert found == os.fsencode(place)
+        (point / "branch/main/new").mkdir()
+        zfuse("status", point).says(rf"{tmp_path}/\udcff\udcfe", rf"{directory}/\udcff\udcfe")
+    finally:
+        zfuse("umount", "--discard", point)
 
 
 def test_a_mount_point_in_use_is_busy(zfuse, repository, mount):

@@ -117,7 +117,9 @@ def _start_logging(settings: MountSettings, mountpoint: Path, reporter: Reporter
 
 def default_log(mountpoint: Path) -> Path:
     """Return where a mount in the background logs unless told otherwise."""
-    return state_directory() / (quote(str(mountpoint), safe="")[-200:] + ".log")
+    return state_directory() / (
+        quote(str(mountpoint), safe="", errors="surrogateescape")[-200:] + ".log"
+    )
 
 
 def state_directory() -> Path:

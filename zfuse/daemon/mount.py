@@ -192,7 +192,7 @@ def _ownership(settings: MountSettings) -> Ownership:
 
 def _options(settings: MountSettings, repository: Repository) -> set[str]:
     # libfuse takes ASCII, with a comma and a backslash escaped.
-    name = quote(repository.storage.url, safe="/:@!$&'()*+;=~ ")
+    name = quote(repository.storage.url, safe="/:@!$&'()*+;=~ ", errors="surrogateescape")
     options = {f"fsname={name}", "subtype=zfuse", "default_permissions"}
     if not settings.rw:
         options.add("ro")

@@ -70,7 +70,7 @@ class ChunkFile(File):
             "cached": "1" if self._content(ref).is_cached else "0",
         }
         value = (shared | _reference_attributes(ref)).get(name)
-        return None if value is None else value.encode()
+        return None if value is None else value.encode("utf-8", "surrogateescape")
 
     def describe(self) -> str:
         """Return ref and path, with the object that holds the bytes where that is known."""

@@ -208,7 +208,7 @@ class MetadataFile(File):
             "node": str(self.node_id),
             "length": str(len(self.data)),
         }.get(name)
-        return None if value is None else value.encode()
+        return None if value is None else value.encode("utf-8", "surrogateescape")
 
     def describe(self) -> str:
         """Return ref and path."""

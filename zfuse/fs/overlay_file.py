@@ -121,7 +121,7 @@ class OverlayFile(NamedFile):
             "length": str(self.staged.size),
             "uploaded": "0" if self.staged.ref is None else "1",
         }.get(name)
-        return None if value is None else value.encode()
+        return None if value is None else value.encode("utf-8", "surrogateescape")
 
     def describe(self) -> str:
         """Return ref and path."""

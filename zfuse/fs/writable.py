@@ -43,7 +43,8 @@ class Movement:
 
 def sessions_directory(state: FilePath, repository: Repository) -> FilePath:
     """Return where the sessions of a repository are kept below the directory *state*."""
-    digest = hashlib.sha256(repository.storage.url.encode()).hexdigest()[:20]
+    url = repository.storage.url.encode("utf-8", "surrogateescape")  # a path may be any bytes
+    digest = hashlib.sha256(url).hexdigest()[:20]
     return state / "sessions" / digest
 
 
