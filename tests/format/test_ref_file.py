@@ -18,10 +18,12 @@ def test_keys():
     assert tag_key("v1.0 ü", encoded_names=True) == "refs/tag.v1.0 %C3%BC/ref.json"
     assert tombstone_key("a~b", encoded_names=True) == "refs/tag.a%7Eb/ref.json.deleted"
     assert branch_key("..", encoded_names=True) == "refs/branch.../ref.json"
+    assert len(branch_key("n" * 300, encoded_names=False)) > 300
+    assert branch_key("n" * 248, encoded_names=True).startswith("refs/branch.nnn")
 
 
 @pytest.mark.parametrize("key", [branch_key, tag_key, tombstone_key])
-@pytest.mark.parametrize("name", ["a/b", "/", "\ud800"])
+@pytest.mark.parametrize("name", ["a/b", "/", "\ud800", "n" * 300, "é" * 50])
 def test_names_that_version_1_can_not_hold(key, name):
     with pytest.raises(InvalidInputError):
         key(name, encoded_names=True)

@@ -15,6 +15,7 @@ from zfuse.format.layout import REFS_PREFIX_V1
 _LITERAL: Final = " :&'+,;=@!()$"
 """What the official library's store leaves as it is in local paths, beside letters, digits,
 ``-``, ``.``, ``_``, and ``~``, which is not."""
+_LONGEST_NAME: Final = 255  # bytes, in a directory of Linux
 
 
 def encode_ref(snapshot_id: SnapshotId) -> bytes:
@@ -46,8 +47,12 @@ def tombstone_key(name: str, *, encoded_names: bool) -> str:
 def _ref_key(kind: str, name: str, *, encoded_names: bool) -> str:
     if "/" in name:
         raise InvalidInputError(f"{name!r}: names in a version 1 repository can not have a slash")
-    stored = encode_name(name) if encoded_names else name
-    return f"{REFS_PREFIX_V1}{kind}.{stored}/ref.json"
+    stored = f"{kind}.{encode_name(name) if encoded_names else name}"
+    if encoded_names and len(stored) > _LONGEST_NAME:
+        raise InvalidInputError(
+            f"{name!r:.40} is too long: in a version 1 repository it is the name of a directory"
+        )
+    return f"{REFS_PREFIX_V1}{stored}/ref.json"
 
 
 def encode_name(name: str) -> str:
