@@ -94,6 +94,7 @@ def test_local_files(tmp_path):
         os.utime(tmp_path / name, ns=(1, 10**18 + 7))
     (tmp_path / "link").symlink_to("a")
     (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "itself").symlink_to("itself")
     key = str(tmp_path).lstrip("/")
     found = LocalFiles().list(f"{key}/")
     sizes = {"x": 1, "a/y": 3, "link/y": 3, "a/b/é": 6, "link/b/é": 6}
@@ -108,10 +109,19 @@ def test_local_files(tmp_path):
         LocalFiles().read(f"{key}/a")
 
 
-def test_a_link_to_itself_is_an_error(tmp_path):
-    (tmp_path / "self").symlink_to(".")
-    with pytest.raises(StorageError, match="Too many levels of symbolic links"):
+@pytest.mark.parametrize("links", [{"a/x": "."}, {"a/x": ".."}, {"a/x": "../b", "b/y": "../a"}])
+def test_links_that_never_end_are_an_error(tmp_path, links):
+    for name, target in links.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).symlink_to(target)
+    with pytest.raises(InvalidInputError, match=r"/[xy]/ is a link to a directory that it lies in"):
         LocalFiles().list(f"{str(tmp_path).lstrip('/')}/")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match="pipe can not be read"):
+        LocalFiles().read(f"{tmp_path}/pipe".lstrip("/"))
 
 
 def test_buckets(s3_server, monkeypatch):

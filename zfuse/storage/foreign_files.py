@@ -7,6 +7,7 @@ obstore, whose listings are columns: a million files take no million Python obje
 Places are URLs in the form that virtual locations have (``file:///a%20b``, percent-encoded).
 """
 
+import errno
 import os
 import stat
 from array import array
@@ -220,18 +221,25 @@ class LocalFiles:
         """Return the files below a directory; one that is not there has none."""
         rows = _LocalRows()
         root = os.fsencode("/" + prefix)
-        pending = [b""]
+        pending: list[tuple[bytes, tuple[tuple[int, int], ...]]] = [(b"", ())]
         with _translated("/" + prefix):
             while pending:
-                below = pending.pop()
+                below, above = pending.pop()
                 try:
                     # By its descriptor each file in it is found without walking the path again.
                     directory = os.open(root + below, os.O_RDONLY | os.O_DIRECTORY)
                 except (FileNotFoundError, NotADirectoryError):
                     continue  # as with a prefix of a bucket, or gone since it was listed
                 try:
+                    found = os.fstat(directory)
+                    itself = found.st_dev, found.st_ino
+                    if itself in above:
+                        raise InvalidInputError(
+                            f"{os.fsdecode(root + below)} is a link to a directory that it lies in"
+                        )
                     with os.scandir(directory) as entries:
-                        pending += rows.add(below, entries)
+                        directories = rows.add(below, entries)
+                    pending += [(name, (*above, itself)) for name in directories]
                 finally:
                     os.close(directory)
         return rows.columns()
@@ -248,9 +256,13 @@ class LocalFiles:
 
     def read(self, key: str, start: int = 0, size: int | None = None) -> bytes:
         """Return some bytes of a file."""
-        with _translated("/" + key), Path("/" + key).open("rb") as file:
+        with _translated("/" + key), open("/" + key, "rb", opener=_open_at_once) as file:
             file.seek(start)
             return file.read(-1 if size is None else size)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # nobody may ever write to a pipe
 
 
 class _LocalRows:
@@ -265,13 +277,14 @@ class _LocalRows:
         directories = []
         for entry in entries:
             name = below + os.fsencode(entry.name)
-            if entry.is_dir():
-                directories.append(name + b"/")
-            else:
-                try:
+            try:
+                if entry.is_dir():
+                    directories.append(name + b"/")
+                else:
                     self.add_row(name, entry.stat())
-                except FileNotFoundError:
-                    continue  # a dangling link
+            except OSError as exc:
+                if exc.errno not in {errno.ENOENT, errno.ELOOP}:  # a link that leads nowhere
+                    raise
         return directories
 
     def add_row(self, name: bytes, found: os.stat_result) -> None:
