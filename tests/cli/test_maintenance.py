@@ -66,7 +66,10 @@ def test_what_a_cutoff_may_be(text, moment):
     assert parse_cutoff(text, NOW) == moment
 
 
-@pytest.mark.parametrize("text", ["", "d", "3", "-3d", "3y", "1.5d", "yesterday", "2028-01-01"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "d", "3", "-3d", "3y", "1.5d", "yesterday", "2028-01-01", "2026-08-20T09:00:00"],
+)
 def test_what_is_no_cutoff(text):
     with pytest.raises(InvalidInputError, match=r"write 2026|still to come"):
         parse_cutoff(text, NOW)

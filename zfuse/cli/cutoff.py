@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ older_than_option = click.option(
     "--older-than",
     required=True,
     metavar="TIME|DURATION",
-    help="A moment (RFC 3339), or how long ago: 30d, 12h, 90m.",
+    help="A moment (RFC 3339; a date is UTC), or how long ago: 30d, 12h, 90m.",
 )
 
 journal_option = click.option(
@@ -42,7 +43,7 @@ def parse_cutoff(text: str, now: int) -> int:
     """Return the moment that *text* names, in microseconds since 1970 as *now* is.
 
     Raises:
-        InvalidInputError: it is neither a time nor a duration, or is still to come.
+        InvalidInputError: it is neither a time nor a duration, has no zone, or is still to come.
     """
     found = _DURATION.fullmatch(text.strip())
     if found is not None:
@@ -53,6 +54,9 @@ def parse_cutoff(text: str, now: int) -> int:
         raise InvalidInputError(
             f"{text!r} is neither a time nor a duration; write 2026-08-20T09:00:00Z, or 30d"
         ) from None
+    if len(text) > len("2026-08-20") and datetime.fromisoformat(text).tzinfo is None:
+        # What is deleted must not depend on whether somebody thought of UTC or of their clock.
+        raise InvalidInputError(f"{text} has no time zone; write {text}Z if it is UTC")
     if moment > now:
         raise InvalidInputError(f"{text} is still to come; name a time in the past, or 1h")
     return moment
