@@ -95,7 +95,9 @@ def check_writable(info: RepoInfo) -> None:
     """
     if info.status.availability is Availability.READ_ONLY:
         reason = f": {info.status.reason}" if info.status.reason else ""
-        raise ReadOnlyError(f"the repository is set to read-only{reason}")
+        raise ReadOnlyError(
+            f"the repository is set to read-only{reason}; zfuse config read-only --off ends that"
+        )
 
 
 def allows(info: RepoInfo, flag: FeatureFlag) -> bool:
@@ -105,7 +107,10 @@ def allows(info: RepoInfo, flag: FeatureFlag) -> bool:
 
 def _check_allowed(info: RepoInfo, flag: FeatureFlag) -> None:
     if not allows(info, flag):
-        raise NotAllowedError(f"the repository forbids it (feature flag {flag.name.lower()})")
+        name = flag.name.lower()
+        raise NotAllowedError(
+            f"the repository forbids it; zfuse config flag {name} allow would allow it"
+        )
 
 
 def add_commit(info: RepoInfo, branch: str, snapshot: SnapshotInfo, stamp: Stamp) -> RepoInfo:

@@ -245,7 +245,9 @@ def check_moves(info: RepoInfo | None) -> None:
         NotAllowedError: its settings forbid them.
     """
     if info is not None and not allows(info, FeatureFlag.MOVE_NODE):
-        raise NotAllowedError("this repository forbids moves (feature flag move_node)")
+        raise NotAllowedError(
+            "the repository forbids moves; zfuse config flag move_node allow would allow them"
+        )
 
 
 async def has_landed(repository: Repository, branch: str, snapshot_id: SnapshotId) -> bool:
