@@ -167,6 +167,15 @@ async def test_a_run_goes_on(archive, tmp_path, parsed_places):
     assert set(arrays_of(archive.store())) == set(names)
 
 
+async def test_what_can_not_be_kept_is_ingested_all_the_same(archive, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    zarr.create_array(archive.data / "a", data=GRID)
+    archive.settle()
+    how = Parsing(kept=tmp_path / "file" / "kept", resume=True)
+    await archive.ingest((archive.data / "a", "/a"), parsing=how)
+    assert np.array_equal(arrays_of(archive.store())["a"], GRID)
+
+
 async def test_a_run_that_does_not_resume_begins_anew(archive, tmp_path, parsed_places):
     kept = tmp_path / "kept"
     kept.mkdir()

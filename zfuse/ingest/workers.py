@@ -169,9 +169,10 @@ class _Kept:
         self._directory = directory
 
     def keep(self, source: Source, data: bytes) -> None:
-        """Keep what *source* was parsed to."""
-        # Another run of this may forget it all meanwhile; then it is to be parsed again.
-        with suppress(FileNotFoundError, FileExistsError):
+        """Keep what *source* was parsed to, if that is possible."""
+        # Another run of this may forget it all meanwhile, or the disk be full or not to be written
+        # to. Then it is to be parsed again, should this run be killed.
+        with suppress(OSError):
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             # A name of its own, as one source may be parsed for several nodes at once.
             with NamedTemporaryFile(dir=self._directory, suffix=".new", delete=False) as file:
