@@ -133,6 +133,7 @@ def test_a_bad_mount_point_is_one_line(zfuse, repository, directory, daemon, mak
         (["{repo}", "{dir}", "--rw", "--tag", "v1.0"], 2, ["tag/v1.0 can only be read", "--rw"]),
         (["{repo}", "{dir}", "--rw", "-o", "ro,uid=0"], 2, ["--rw and -o ro"]),
         (["{repo}", "{dir}", "--rw", "--journal", "{dir}/j"], 2, ["inside the mount", "--journal"]),
+        (["{repo}", "{dir}", "--rw", "--journal", "/dev/null/j"], 2, ["kept in", "--journal DIR"]),
         (["{repo}", "{dir}", "--memory", "some"], 2, ["memory: 'some' must be a size"]),
         (["{repo}", "{dir}", "-o", "alow_other"], 2, ["'allow-other'"]),
         (["{repo}", "{dir}", "--tag", "nope"], 2, ["no tag 'nope'", "'v1.0'"]),

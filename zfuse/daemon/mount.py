@@ -29,7 +29,7 @@ from zfuse.daemon.mountinfo import MountPoint, find_mount
 from zfuse.daemon.report import MountReport, Occupancy
 from zfuse.daemon.sessions import SessionCommands, details_of
 from zfuse.daemon.settings import MountSettings
-from zfuse.errors import InvalidInputError, JournalError, ReadOnlyError, ZfuseError
+from zfuse.errors import InvalidInputError, ReadOnlyError, ZfuseError
 from zfuse.fs.control_directory import ControlDirectory
 from zfuse.fs.entry import Directory
 from zfuse.fs.filesystem import FileSystem
@@ -158,7 +158,10 @@ def _writable(
     try:
         settings.journal.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
-        raise JournalError(f"changes can not be kept: {exc}; say where: --journal") from exc
+        raise InvalidInputError(
+            f"changes can not be kept in {settings.journal}: {exc.strerror};"
+            " say where: --journal DIR"
+        ) from exc
     return WritableBranches(trees, sessions_directory(settings.journal, trees.repository), nursery)
 
 
