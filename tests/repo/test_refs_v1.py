@@ -6,9 +6,15 @@ from tests.compat.histories import ODD_REFS_V1
 from tests.compat.place import local_place
 from tests.compat.repositories import build
 from tests.counting import CountingStorage
-from zfuse.errors import CorruptionError, ObjectNotFoundError, StorageTimeoutError
+from zfuse.errors import (
+    CorruptionError,
+    ObjectNotFoundError,
+    RepositoryNotFoundError,
+    StorageTimeoutError,
+)
 from zfuse.format.ids import SnapshotId
 from zfuse.repo.refs_v1 import fetch_refs, parse_ref
+from zfuse.repo.repository import fetch_state
 from zfuse.storage.local import LocalStorage
 from zfuse.storage.memory import MemoryStorage
 
@@ -136,3 +142,16 @@ def test_a_ref_is_json(text):
 def test_what_is_no_ref_is_corrupt(text):
     with pytest.raises(CorruptionError, match="does not name a snapshot"):
         parse_ref(text, "key")
+
+
+async def test_a_repository_that_is_moved_away_meanwhile_is_not_one_without_branches(storage):
+    await put_all(storage, "branch.main", "branch.old")
+
+    async def move_away(operation, key):
+        if operation == "list":
+            for name in ("main", "old"):
+                await storage.inner.delete(f"refs/branch.{name}/ref.json")
+
+    storage.before = move_away
+    with pytest.raises(RepositoryNotFoundError):
+        await fetch_state(storage)

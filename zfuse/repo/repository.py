@@ -262,14 +262,17 @@ async def fetch_state(storage: Storage) -> RepositoryState:
 
 
 async def _fetch_state_v1(storage: Storage, fetched_at: int) -> RepositoryState:
+    absent = RepositoryNotFoundError(
+        f"no Icechunk repository at {storage.url}; check the location,"
+        " or make one with: zfuse create " + storage.url
+    )
     try:
         await storage.get(MAIN_KEY)
     except ObjectNotFoundError:
-        raise RepositoryNotFoundError(
-            f"no Icechunk repository at {storage.url}; check the location,"
-            " or make one with: zfuse create " + storage.url
-        ) from None
+        raise absent from None
     refs = await fetch_refs(storage, encoded_names="://" not in storage.url)
+    if "main" not in refs.branches:
+        raise absent  # it was there a moment ago: it is being moved or removed
     try:
         with corruption_of(f"{storage.url}/{CONFIG_KEY_V1}"):
             config = RepositoryConfig.from_yaml((await storage.get(CONFIG_KEY_V1)).data)
