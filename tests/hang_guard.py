@@ -15,7 +15,7 @@ import pytest
 
 
 def pytest_addoption(parser):
-    parser.addoption("--hang-seconds", type=float, default=240.0)
+    parser.addoption("--hang-seconds", type=float, default=480.0)
 
 
 @pytest.hookimpl(wrapper=True)
