@@ -9,6 +9,14 @@ LINE = array_document((40,), (1,))
 SQUARE = array_document((20, 20), (1, 1))
 
 
+@pytest.fixture(scope="package", autouse=True)
+def no_waiting_for_the_kernel():
+    """Who closes a file tells at once whether he has it open still: no kernel comes between."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zfuse.fs.kept_session._LOOK_EVERY_S", 0)
+        yield
+
+
 @pytest.fixture
 def place(tmp_path):
     return local_place(tmp_path)

@@ -9,6 +9,7 @@ import trio.testing
 from tests.compat.documents import GROUP, V2_DOT, array_document, put_all
 from tests.compat.place import changing, create, local_place
 from tests.fs.branches import writing
+from zfuse.errors import BusyError
 from zfuse.fs.sync_request import InvalidChangesError
 
 LINE = array_document((40,), (1,))
@@ -236,6 +237,8 @@ async def test_who_has_a_copy_of_a_closed_descriptor_writes_on(repo, state):
         outcome = await b.sync()
         assert outcome.snapshot_id is None
         assert outcome.summary["open_files"] == ["/line/c/0"]
+        with pytest.raises(BusyError, match="being written"):
+            await b.session.copy(("line",), ("copy",))
         await half.truncate(0)
         await half.write(0, b"whole")
         half.flush()
@@ -244,7 +247,10 @@ async def test_who_has_a_copy_of_a_closed_descriptor_writes_on(repo, state):
         await b.assert_syncs()
 
 
-async def test_a_sync_knows_what_was_closed_before_though_the_kernel_tells_it_later(repo, state):
+async def test_a_sync_knows_what_was_closed_before_though_the_kernel_tells_it_later(
+    repo, state, monkeypatch
+):
+    monkeypatch.setattr("zfuse.fs.kept_session._LOOK_EVERY_S", 0.02)
     async with writing(repo, state) as b:
         content = await open_for_writing(b, "line/c/40", b"outside")
         content.flush()

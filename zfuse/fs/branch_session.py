@@ -364,6 +364,7 @@ class BranchSession(KeptSession):
         async with self._working:
             if self.root is None:
                 raise NotFoundError(f"there is nothing at /{'/'.join(source)}")
+            await self.closed_for_good()
             async with self.staging.naming:
                 await copy(self.staging, self.root, source, target)
 

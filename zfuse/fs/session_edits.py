@@ -116,7 +116,7 @@ async def copy(staging: Staging, root: OverlayDirectory, source: Path, target: P
     journal = staging.begin()
     if isinstance(found, OverlayFile):
         row = await found.stage()
-        _require_closed([row])
+        _require_closed(staging, [row])
         copied = await trio.to_thread.run_sync(_copied_file, journal, row)
         with journal.change():
             journal.add_file(copied)
@@ -124,7 +124,7 @@ async def copy(staging: Staging, root: OverlayDirectory, source: Path, target: P
         staging.tell_closed(copied.id)
         return
     files = {} if found.row is None else _files_below(journal, found.row.id)
-    _require_closed(files.values())
+    _require_closed(staging, files.values())
     copies: dict[int, StagedFile] = {}
     with staging.holding():
         for file_id, file in files.items():
@@ -234,8 +234,10 @@ async def _walk(root: OverlayDirectory, path: Path) -> OverlayDirectory | Overla
     return place
 
 
-def _require_closed(files: Iterable[StagedFile]) -> None:
-    count = sum(not file.is_closed for file in files)
+def _require_closed(staging: Staging, files: Iterable[StagedFile]) -> None:
+    half_closed = staging.half_closed.values()
+    held = {f.staged.id for f in half_closed if isinstance(f, OverlayFile) and f.staged is not None}
+    count = sum(not file.is_closed or file.id in held for file in files)
     if count:
         raise BusyError(f"{count} of the files to copy are being written; copy when that is done")
 
