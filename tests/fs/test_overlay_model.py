@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.compat.oracle import METADATA
 from tests.fs.overlay_commits import DOCUMENTS, build, committed, nested_files, zarr_files
 from tests.fs.overlay_model import Branch, ModelFile, Path
-from zfuse.errors import NotFoundError
+from zfuse.errors import BusyError, NotFoundError
 from zfuse.fs.sync_request import InvalidChangesError, SyncRequest
 
 pytestmark = [pytest.mark.compat, pytest.mark.expects_log("is not shown")]
@@ -193,8 +193,14 @@ class Run(Branch):
         path, target = self.any_at(source), self.place(pick, name)
         if path is None or target in self.model or target[: len(path)] == path:
             return
-        await (await self.session()).copy(path, target)
-        self.model.graft(target, self.model.copy(), path)
+        files = [file for p, file in self.model.files.items() if p[: len(path)] == path]
+        try:
+            await (await self.session()).copy(path, target)
+        except BusyError:
+            assert any(held.file in files for held in self.held)
+        else:
+            assert not any(map(self.is_being_written, files))
+            self.model.graft(target, self.model.copy(), path)
         await self.check()
 
     async def do_remount(self):
