@@ -194,7 +194,7 @@ async def test_a_history_that_was_never_known_is_read_anew(reader, repo, spec):
 
 @both
 @pytest.mark.compat
-@pytest.mark.parametrize("damage", ["missing", "truncated", "empty"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "empty", "newer"])
 async def test_before_a_log_that_can_not_be_read_nothing_is_known(
     reader, repo, spec, tmp_path, damage
 ):
@@ -203,7 +203,10 @@ async def test_before_a_log_that_can_not_be_read_nothing_is_known(
     if damage == "missing":
         path.unlink()
     else:
-        path.write_bytes(path.read_bytes()[:60] if damage == "truncated" else b"")
+        whole = path.read_bytes()
+        newer = whole[:36] + b"\x63" + whole[37:]  # of a version of the format that none knows
+        damaged = {"truncated": whole[:60], "empty": b"", "newer": newer}
+        path.write_bytes(damaged[damage])
     found = await reader.trace(line[0])
     assert [o.snapshot_id for o in found.origins] == line[:3]
     node = await reader.node(line[0])

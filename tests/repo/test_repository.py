@@ -7,7 +7,12 @@ from tests.compat.golden import NAMES, Golden, microseconds
 from tests.compat.place import changing, create, local_place
 from tests.compat.repositories import CASES, build
 from tests.counting import CountingStorage
-from zfuse.errors import CorruptionError, NotFoundError, RepositoryNotFoundError
+from zfuse.errors import (
+    CorruptionError,
+    MissingObjectError,
+    NotFoundError,
+    RepositoryNotFoundError,
+)
 from zfuse.format.ids import INITIAL_SNAPSHOT, SnapshotId
 from zfuse.format.layout import snapshot_key
 from zfuse.repo.repository import Repository, fetch_state
@@ -82,6 +87,16 @@ async def test_unknown_snapshots(tmp_path, spec):
         await repository.snapshot_info(unknown)
     with pytest.raises(NotFoundError):
         [info async for info in repository.ancestry(unknown)]
+
+
+@pytest.mark.compat
+async def test_a_branch_whose_snapshot_is_gone_is_damage(tmp_path):
+    repo = create(local_place(tmp_path), 1)
+    tip = SnapshotId.parse(repo.lookup_branch("main"))
+    (tmp_path / "repository" / snapshot_key(tip)).unlink()
+    repository = await open_at(tmp_path / "repository")
+    with pytest.raises(MissingObjectError, match=f"{tip} is gone"):
+        [info async for info in repository.ancestry(tip)]
 
 
 @pytest.mark.compat

@@ -18,7 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import trio
 
-from zfuse.errors import CorruptionError, NotFoundError, ZfuseError
+from zfuse.errors import (
+    CorruptionError,
+    MissingObjectError,
+    NotFoundError,
+    UnsupportedVersionError,
+    ZfuseError,
+)
 from zfuse.format.ids import INITIAL_SNAPSHOT, NodeId, SnapshotId
 from zfuse.format.repo_info import SnapshotInfo
 from zfuse.repo.change_log import ChangeLog, index_key
@@ -116,7 +122,7 @@ async def trace(
     """
     try:
         way = await _way_back(repository, snapshot_id, known)
-    except NotFoundError:
+    except (NotFoundError, MissingObjectError):
         # Expired, though somebody looks at it still: it stands for all that it shows.
         snapshot = (await repository.assets.fetch_hierarchy(snapshot_id)).snapshot
         return Provenance((), Origin(snapshot_id, snapshot.flushed_at))
@@ -190,7 +196,7 @@ async def _fetch_batch(
     async def fetch(number: int, snapshot_id: SnapshotId) -> None:
         try:
             logs[number] = await repository.assets.fetch_change_log(snapshot_id)
-        except CorruptionError as exc:
+        except (CorruptionError, UnsupportedVersionError) as exc:
             log.info("change times older than %s are not known: %s", snapshot_id, exc)
         except ZfuseError as exc:
             errors.append(exc)

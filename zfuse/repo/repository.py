@@ -134,6 +134,7 @@ class Repository:
 
         Raises:
             NotFoundError: the repository has no such snapshot.
+            MissingObjectError: nor should it lack that, as a branch or tag is there.
         """
         seen: set[SnapshotId] = set()
         following: SnapshotId | None = snapshot_id
@@ -141,10 +142,15 @@ class Repository:
             seen.add(following)
             try:
                 info = await self.snapshot_info(following)
-            except NotFoundError:
-                if following == snapshot_id:
-                    raise
-                return  # expired: history ends here
+            except NotFoundError as exc:
+                if following != snapshot_id:
+                    return  # expired: history ends here
+                if snapshot_id in {*self.branches.values(), *self.tags.values()}:
+                    raise MissingObjectError(
+                        f"{self.storage.url}/{snapshot_key(snapshot_id)} is gone, and a branch"
+                        " or tag is at that snapshot; restore it from a copy"
+                    ) from exc
+                raise
             yield info
             following = info.parent_id
 
