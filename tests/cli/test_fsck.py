@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from tests.cli.working import command
+from tests.maintenance.planting import copy, make_icechunk
 from tests.mount.mounting import mounting
-from tests.repo.planting import copy, make_icechunk
 
 __all__ = ["command"]
 

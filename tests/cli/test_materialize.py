@@ -16,9 +16,9 @@ import trio
 from tests.cli.working import command
 from tests.compat.documents import array_document, get_all, put
 from tests.compat.place import access, changing, container, create, local_place, source
+from tests.maintenance.planting import BIG, Planted, make_icechunk, make_zfuse
 from tests.mount.mounting import mounting
 from tests.repo.foreign import Chunk, make
-from tests.repo.planting import BIG, Planted, make_icechunk, make_zfuse
 from zfuse.cli.materialize import commit
 from zfuse.cli.sessions import explained
 from zfuse.daemon.control import ReportedError

@@ -14,8 +14,8 @@ from tests.compat.place import changing, create, local_place
 from tests.compat.repositories import CASES, build
 from tests.format.assembling import Assembler, Edit, array, group
 from tests.format.rewriting import rewrite
-from tests.repo.planting import check, told
-from zfuse.repo.fsck import Depth
+from tests.maintenance.planting import check, told
+from zfuse.maintenance.fsck import Depth
 
 ODD = {"virtual", "names", "wrong_rank", "odd_grids"}
 SOUND = [case for case in CASES if case[0] not in ODD]

@@ -19,11 +19,11 @@ from tests.compat.random_history import (
     read_with_zfuse,
 )
 from zfuse.format.repo_info import RepoInfo, UpdateKind
-from zfuse.repo.expire import expire_snapshots
-from zfuse.repo.gc import collect_garbage
-from zfuse.repo.rewrite_manifests import rewrite_manifests
-from zfuse.repo.stats import chunk_storage_stats
-from zfuse.repo.upgrade import upgrade_repository
+from zfuse.maintenance.expire import expire_snapshots
+from zfuse.maintenance.gc import collect_garbage
+from zfuse.maintenance.rewrite_manifests import rewrite_manifests
+from zfuse.maintenance.stats import chunk_storage_stats
+from zfuse.maintenance.upgrade import upgrade_repository
 
 pytestmark = pytest.mark.compat
 

@@ -17,11 +17,11 @@ from tests.compat.random_history import (
 from tests.counting import CountingStorage
 from tests.servers.fault_proxy import Fault, fault_proxy, share
 from zfuse.errors import StorageError
-from zfuse.repo.expire import expire_snapshots
-from zfuse.repo.gc import collect_garbage
+from zfuse.maintenance.expire import expire_snapshots
+from zfuse.maintenance.gc import collect_garbage
+from zfuse.maintenance.upgrade import upgrade_repository
 from zfuse.repo.publish import now_us
 from zfuse.repo.repository import Repository
-from zfuse.repo.upgrade import upgrade_repository
 from zfuse.storage.local import LocalStorage
 from zfuse.storage.open import StorageOpener
 from zfuse.storage.options import StorageOptions

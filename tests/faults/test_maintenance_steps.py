@@ -17,11 +17,11 @@ from tests.compat.random_history import (
     read_with_zfuse,
 )
 from zfuse.errors import OutcomeUnknownError, StorageError, StorageTimeoutError
-from zfuse.repo.expire import expire_snapshots
-from zfuse.repo.gc import collect_garbage
+from zfuse.maintenance.expire import expire_snapshots
+from zfuse.maintenance.gc import collect_garbage
+from zfuse.maintenance.rewrite_manifests import rewrite_manifests
+from zfuse.maintenance.upgrade import upgrade_repository
 from zfuse.repo.repository import Repository
-from zfuse.repo.rewrite_manifests import rewrite_manifests
-from zfuse.repo.upgrade import upgrade_repository
 from zfuse.storage.base import Storage
 from zfuse.storage.local import LocalStorage
 

@@ -11,12 +11,12 @@ from zfuse.byterange import ByteRange
 from zfuse.format.config import StoreConfig, VirtualChunkContainer
 from zfuse.format.ragged import Ragged
 from zfuse.format.ref_columns import RefColumns
-from zfuse.repo.copy_pieces import DEFAULT_LIMITS, PieceCopier
+from zfuse.maintenance.copy_pieces import DEFAULT_LIMITS, PieceCopier
+from zfuse.maintenance.materialize import materialize
+from zfuse.maintenance.stored_pieces import StoredPieces
 from zfuse.repo.create import create_repository
-from zfuse.repo.materialize import materialize
 from zfuse.repo.repository import Repository
 from zfuse.repo.session import Session
-from zfuse.repo.stored_pieces import StoredPieces
 from zfuse.repo.virtual import AllowedPrefix, VirtualChunkResolver
 from zfuse.storage.memory import MemoryStorage
 

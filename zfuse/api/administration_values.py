@@ -8,8 +8,8 @@ from zfuse.api.listing import described
 from zfuse.api.values import moment
 from zfuse.format.repo_info import Availability
 from zfuse.format.repo_info import RepoStatus as EngineStatus
-from zfuse.repo.gc import GcSummary
-from zfuse.repo.stats import ChunkStorageStats as EngineStats
+from zfuse.maintenance.gc import GcSummary
+from zfuse.maintenance.stats import ChunkStorageStats as EngineStats
 
 
 class RepoAvailability(Enum):

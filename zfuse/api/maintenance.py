@@ -10,10 +10,10 @@ from zfuse.api.boundary import twins
 from zfuse.api.opened import Opening
 from zfuse.api.refs import branch_tip
 from zfuse.api.values import microseconds
-from zfuse.repo.expire import expire_snapshots
-from zfuse.repo.gc import collect_garbage
-from zfuse.repo.rewrite_manifests import rewrite_manifests
-from zfuse.repo.stats import chunk_storage_stats
+from zfuse.maintenance.expire import expire_snapshots
+from zfuse.maintenance.gc import collect_garbage
+from zfuse.maintenance.rewrite_manifests import rewrite_manifests
+from zfuse.maintenance.stats import chunk_storage_stats
 
 CommitMethod = Literal["new_commit", "amend"]
 

@@ -5,7 +5,7 @@ from functools import partial
 from zfuse.api.boundary import run
 from zfuse.api.repository import Repository
 from zfuse.api.values import SpecVersion
-from zfuse.repo.upgrade import upgrade_repository
+from zfuse.maintenance.upgrade import upgrade_repository
 
 
 def upgrade_icechunk_repository(

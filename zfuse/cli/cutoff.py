@@ -17,10 +17,10 @@ from zfuse.errors import InvalidInputError, JournalError, NotFoundError
 from zfuse.format.ids import SnapshotId
 from zfuse.fs.kept_files import KeptFiles, find_sessions
 from zfuse.fs.writable import sessions_directory
+from zfuse.maintenance.stored_pieces import began_at, state_name
 from zfuse.repo.publish import now_us
 from zfuse.repo.ref import parse_time
 from zfuse.repo.repository import Repository
-from zfuse.repo.stored_pieces import began_at, state_name
 
 _CLOCKS_US: Final = 600_000_000
 """How far the clocks of this machine and of a store may be apart."""

@@ -19,7 +19,7 @@ from zfuse.cli.options import storage_options
 from zfuse.cli.ref_commands import find_repository
 from zfuse.cli.target import Target, opened
 from zfuse.format.expiration import Expiration, ExpirationRule
-from zfuse.repo.expire import apply_expiration, plan_expiration
+from zfuse.maintenance.expire import apply_expiration, plan_expiration
 from zfuse.repo.publish import now_us
 from zfuse.repo.repository import Repository
 

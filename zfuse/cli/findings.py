@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from zfuse.repo.fsck_findings import Finding
+from zfuse.maintenance.fsck_findings import Finding
 
 _SHOWN: Final = 5
 

@@ -15,8 +15,8 @@ from zfuse.cli.ticker import ticking
 from zfuse.daemon.assemble import Containers
 from zfuse.daemon.settings import mount_settings
 from zfuse.errors import AccessDeniedError, CorruptionError
-from zfuse.repo.fsck import Depth, RepositoryCheck
-from zfuse.repo.fsck_findings import Summary
+from zfuse.maintenance.fsck import Depth, RepositoryCheck
+from zfuse.maintenance.fsck_findings import Summary
 from zfuse.repo.virtual import VirtualChunkResolver
 from zfuse.storage.open import StorageOpener
 

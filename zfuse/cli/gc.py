@@ -22,7 +22,7 @@ from zfuse.cli.progress import Progress
 from zfuse.cli.ref_commands import find_repository
 from zfuse.cli.target import Target, opened
 from zfuse.format.ids import SnapshotId
-from zfuse.repo.gc import GcSummary, collect_garbage
+from zfuse.maintenance.gc import GcSummary, collect_garbage
 from zfuse.repo.publish import now_us
 
 

@@ -28,12 +28,12 @@ from zfuse.errors import (
     UncommittedChangesError,
 )
 from zfuse.format.ids import SnapshotId
+from zfuse.maintenance.copy_pieces import Limits, PieceCopier, Progress
+from zfuse.maintenance.materialize import LostSourcesError, materialize
+from zfuse.maintenance.stored_pieces import StoredPieces, state_name
 from zfuse.repo.catch_up import BranchConflictError
-from zfuse.repo.copy_pieces import Limits, PieceCopier, Progress
-from zfuse.repo.materialize import LostSourcesError, materialize
 from zfuse.repo.ref import RefKind
 from zfuse.repo.session import Session
-from zfuse.repo.stored_pieces import StoredPieces, state_name
 
 _ASK_S: Final = 10.0
 _SHOWN: Final = 20

@@ -10,7 +10,7 @@ from zfuse.cli.options import storage_options
 from zfuse.cli.ref_commands import find_repository
 from zfuse.cli.target import Target, opened
 from zfuse.format.ids import SnapshotId
-from zfuse.repo.rewrite_manifests import CommitMethod, rewrite_manifests
+from zfuse.maintenance.rewrite_manifests import CommitMethod, rewrite_manifests
 
 
 @click.command(epilog="Example: zfuse rewrite-manifests s3://bucket/repo -m 'split by time'")

@@ -11,7 +11,7 @@ from zfuse.cli.options import storage_options
 from zfuse.cli.progress import Progress
 from zfuse.cli.ref_commands import find_repository
 from zfuse.cli.target import Target, opened
-from zfuse.repo.stats import ChunkStorageStats, chunk_storage_stats
+from zfuse.maintenance.stats import ChunkStorageStats, chunk_storage_stats
 
 
 @click.command(epilog="Example: zfuse stats s3://bucket/repo --json")

@@ -12,7 +12,7 @@ from zfuse.cli.options import storage_options
 from zfuse.cli.progress import Progress
 from zfuse.cli.ref_commands import find_repository
 from zfuse.cli.target import Target, opened
-from zfuse.repo.upgrade import UpgradeSummary, upgrade_repository
+from zfuse.maintenance.upgrade import UpgradeSummary, upgrade_repository
 
 
 @click.command(epilog="Example: zfuse upgrade s3://bucket/repo --dry-run")

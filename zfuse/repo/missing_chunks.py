@@ -10,7 +10,7 @@ from zfuse.errors import ObjectNotFoundError
 from zfuse.format.ids import ChunkId
 from zfuse.format.layout import chunk_key
 from zfuse.repo.at_once import at_once
-from zfuse.repo.fsck_listing import ChunkFiles
+from zfuse.repo.chunk_files import ChunkFiles
 from zfuse.storage.base import Storage
 
 U8 = npt.NDArray[np.uint8]

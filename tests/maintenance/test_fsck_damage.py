@@ -6,9 +6,9 @@ import pytest
 
 from tests.compat.golden import NAMES, Golden
 from tests.format.damage import damage, damaged_file
-from tests.repo.planting import check
+from tests.maintenance.planting import check
 from zfuse.errors import RepositoryNotFoundError, UnsupportedVersionError
-from zfuse.repo.fsck import Depth
+from zfuse.maintenance.fsck import Depth
 from zfuse.storage.memory import MemoryStorage
 
 

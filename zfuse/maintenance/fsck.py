@@ -26,12 +26,11 @@ from zfuse.errors import (
 )
 from zfuse.format.layout import manifest_key
 from zfuse.format.manifest import Manifest
-from zfuse.repo.at_once import at_once
-from zfuse.repo.fsck_entry import Entry, ops_log_findings, read_entry
-from zfuse.repo.fsck_findings import Finding, Summary
-from zfuse.repo.fsck_history import HistoryCheck, ManifestMap
-from zfuse.repo.fsck_listing import ChunkFiles, list_sizes, read_objects, unreferenced
-from zfuse.repo.fsck_manifest import (
+from zfuse.maintenance.fsck_entry import Entry, ops_log_findings, read_entry
+from zfuse.maintenance.fsck_findings import Counts, Finding, Summary
+from zfuse.maintenance.fsck_history import HistoryCheck, ManifestMap
+from zfuse.maintenance.fsck_listing import list_sizes, read_objects, unreferenced
+from zfuse.maintenance.fsck_manifest import (
     CheckedPart,
     ManifestUses,
     check_arrays,
@@ -39,7 +38,9 @@ from zfuse.repo.fsck_manifest import (
     check_refs,
     decode_manifest,
 )
-from zfuse.repo.sources import Sources
+from zfuse.maintenance.sources import Sources
+from zfuse.repo.at_once import at_once
+from zfuse.repo.chunk_files import ChunkFiles
 from zfuse.repo.virtual import UnallowedContainerError, VirtualChunkResolver
 from zfuse.storage.base import Storage
 
@@ -171,7 +172,8 @@ class RepositoryCheck:
         self.summary.native_chunks = len(used)
         self.summary.not_asked |= self._sources.unallowed()
         self.summary.virtual_sources = len(self._sources)
-        self.summary.unreferenced["chunks"] = files.unreferenced()
+        unused = files.sizes[files.unused()]
+        self.summary.unreferenced["chunks"] = Counts(len(unused), int(unused.sum()))
         for row in files.longer_than_used().tolist():
             use, end = known.firsts[files.user(row)], int(files.ends[row])
             problem = f"it has {files.sizes[row]} bytes, references go up to {end}"

@@ -24,7 +24,7 @@ from zfuse.format.layout import (
 )
 from zfuse.format.order import disorders
 from zfuse.format.repo_info import RepoInfo
-from zfuse.repo.fsck_findings import Finding
+from zfuse.maintenance.fsck_findings import Finding
 from zfuse.repo.publish import has_encoded_names
 from zfuse.repo.refs_v1 import MAIN_KEY, parse_ref
 from zfuse.storage.base import Storage

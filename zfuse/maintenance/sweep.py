@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from zfuse.maintenance.id_set import IdSet
 from zfuse.repo.at_once import at_once
-from zfuse.repo.id_set import IdSet
 from zfuse.storage.base import ObjectInfo, Storage
 
 U8 = npt.NDArray[np.uint8]

@@ -15,8 +15,8 @@ from zfuse.format.ids import SnapshotId
 from zfuse.format.ref_file import branch_key, tombstone_key
 from zfuse.format.repo_info import SnapshotInfo
 from zfuse.format.snapshot_encoder import encode_snapshot
+from zfuse.maintenance.reachable import snapshots_of_refs
 from zfuse.repo.publish import has_encoded_names
-from zfuse.repo.reachable import snapshots_of_refs
 from zfuse.repo.refs_v1 import parse_ref
 from zfuse.repo.repository import Repository
 

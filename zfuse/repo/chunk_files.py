@@ -1,22 +1,12 @@
-"""Which objects a repository has: names and sizes, from one listing of each folder."""
+"""The chunk objects that a repository has, from one listing."""
 
-from collections.abc import Iterable
 from contextlib import aclosing
-from functools import partial
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from zfuse.errors import (
-    ObjectNotFoundError,
-    StorageError,
-    StorageTimeoutError,
-    TransientStorageError,
-)
 from zfuse.format.ids import ChunkId, ObjectId
-from zfuse.repo.at_once import at_once
-from zfuse.repo.fsck_findings import Counts
 from zfuse.storage.base import Storage
 
 I64 = npt.NDArray[np.int64]
@@ -27,46 +17,6 @@ _DIGITS: Final = 20
 _ALPHABET: Final = np.frombuffer(b"0123456789ABCDEFGHJKMNPQRSTVWXYZ", np.uint8)
 _BATCH: Final = 1 << 16
 _NOBODY: Final = -1
-_AT_ONCE: Final = 32
-
-GONE: Final = "gone"
-"""What is wrong with an object that is not there."""
-
-
-async def list_sizes(storage: Storage, folder: str) -> dict[str, int]:
-    """Return the sizes of the objects in *folder* by their keys."""
-    async with aclosing(storage.list(folder)) as found:
-        return {info.key: info.size async for info in found}
-
-
-async def read_objects(storage: Storage, keys: Iterable[str]) -> dict[str, bytes | str]:
-    """Return the bytes of objects, or else what is wrong with them.
-
-    Raises:
-        StorageError: the store does not answer.
-    """
-    found: dict[str, bytes | str] = {}
-
-    async def read(key: str) -> None:
-        try:
-            found[key] = (await storage.get(key)).data
-        except ObjectNotFoundError:
-            found[key] = GONE
-        except (StorageTimeoutError, TransientStorageError):
-            raise
-        except StorageError as exc:
-            found[key] = f"it can not be read: {exc}"
-
-    await at_once([partial(read, key) for key in keys], most=_AT_ONCE)
-    return found
-
-
-def unreferenced(sizes: dict[str, int], used: Iterable[str]) -> Counts:
-    """Count the listed objects that are not among those *used*."""
-    counts = Counts()
-    for key in sizes.keys() - set(used):
-        counts.add(sizes[key])
-    return counts
 
 
 class ChunkFiles:
@@ -137,10 +87,9 @@ class ChunkFiles:
         """Return the rows of the objects that something refers to."""
         return np.flatnonzero(self.ends >= 0)
 
-    def unreferenced(self) -> Counts:
-        """Count the others."""
-        nobody = self.ends < 0
-        return Counts(int(nobody.sum()), int(self.sizes[nobody].sum()))
+    def unused(self) -> I64:
+        """Return the rows of the others."""
+        return np.flatnonzero(self.ends < 0)
 
 
 def spelled(chunk_ids: U8) -> Names:

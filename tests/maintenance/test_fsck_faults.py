@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.repo import faults_chunks, faults_history
-from tests.repo.planting import (
+from tests.maintenance import faults_chunks, faults_history
+from tests.maintenance.planting import (
     MTIME,
     Planted,
     Unreadable,
@@ -19,7 +19,7 @@ from tests.repo.planting import (
     make_zfuse,
     told,
 )
-from zfuse.repo.fsck import Depth
+from zfuse.maintenance.fsck import Depth
 
 FAULTS = {
     1: [*faults_history.V1, *faults_history.BOTH, *faults_chunks.CHUNKS],

@@ -27,8 +27,8 @@ from zfuse.format.snapshot import ManifestFileInfo, Snapshot
 from zfuse.format.snapshot_encoder import encode_snapshot
 from zfuse.format.transaction_log import TransactionLog
 from zfuse.format.transaction_log_encoder import encode_transaction_log
+from zfuse.maintenance.fsck import Depth, RepositoryCheck
 from zfuse.repo.array_columns import stored_columns
-from zfuse.repo.fsck import Depth, RepositoryCheck
 from zfuse.repo.repository import Repository
 from zfuse.repo.session import Session
 from zfuse.repo.virtual import AllowedPrefix, VirtualChunkResolver

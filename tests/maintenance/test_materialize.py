@@ -14,10 +14,10 @@ from zfuse.errors import (
     StorageTimeoutError,
 )
 from zfuse.format.chunk_ref import InlineRef, NativeRef, VirtualRef
+from zfuse.maintenance.copy_pieces import Limits
+from zfuse.maintenance.materialize import LostSourcesError
+from zfuse.maintenance.stored_pieces import StoredPieces
 from zfuse.repo.catch_up import BranchConflictError
-from zfuse.repo.copy_pieces import Limits
-from zfuse.repo.materialize import LostSourcesError
-from zfuse.repo.stored_pieces import StoredPieces
 
 KIB = 1024
 

@@ -5,7 +5,7 @@ Each function damages a Planted and returns the object that a finding has to nam
 
 from dataclasses import replace
 
-from tests.repo.planting import GROUP, Planted, put_number, swap
+from tests.maintenance.planting import GROUP, Planted, put_number, swap
 from zfuse.format.ids import INITIAL_SNAPSHOT, ManifestId, NodeId, SnapshotId
 from zfuse.format.ref_file import encode_ref, tag_key
 from zfuse.format.snapshot import GroupNode

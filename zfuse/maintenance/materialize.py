@@ -22,14 +22,14 @@ from zfuse.format.ids import ChunkId
 from zfuse.format.ragged import Ragged
 from zfuse.format.ref_columns import RefColumns, RefKind, merge, plain
 from zfuse.format.snapshot import ArrayNode
-from zfuse.repo.copy_pieces import CopiedPieces, PieceCopier
-from zfuse.repo.fsck_findings import Finding
-from zfuse.repo.fsck_listing import ChunkFiles
+from zfuse.maintenance.copy_pieces import CopiedPieces, PieceCopier
+from zfuse.maintenance.fsck_findings import Finding
+from zfuse.maintenance.pieces import Pieces
+from zfuse.maintenance.sources import BadSource, Sources
+from zfuse.maintenance.stored_pieces import StoredPieces
+from zfuse.repo.chunk_files import ChunkFiles
 from zfuse.repo.missing_chunks import missing_chunks
-from zfuse.repo.pieces import Pieces
 from zfuse.repo.session import Session
-from zfuse.repo.sources import BadSource, Sources
-from zfuse.repo.stored_pieces import StoredPieces
 from zfuse.repo.virtual import VirtualChunkResolver
 from zfuse.storage.base import Storage
 

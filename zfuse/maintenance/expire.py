@@ -8,7 +8,7 @@ from zfuse.format.expiration import Expiration, ExpirationRule, expire, find_exp
 from zfuse.format.ids import SnapshotId
 from zfuse.format.repo_info import RepoInfo
 from zfuse.format.repo_update import Stamp
-from zfuse.repo.expire_v1 import expire_v1, find_expired_v1
+from zfuse.maintenance.expire_v1 import expire_v1, find_expired_v1
 from zfuse.repo.publish import change_repository
 from zfuse.repo.repository import Repository
 

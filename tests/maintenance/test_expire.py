@@ -11,9 +11,9 @@ from zfuse.errors import ReadOnlyError
 from zfuse.format.expiration import ExpirationRule
 from zfuse.format.ids import INITIAL_SNAPSHOT
 from zfuse.format.repo_info import Availability, UpdateKind
+from zfuse.maintenance.expire import apply_expiration, expire_snapshots, plan_expiration
+from zfuse.maintenance.gc import collect_garbage
 from zfuse.repo.create import create_repository
-from zfuse.repo.expire import apply_expiration, expire_snapshots, plan_expiration
-from zfuse.repo.gc import collect_garbage
 from zfuse.repo.refs import create_branch, create_tag
 from zfuse.repo.repository import Repository
 from zfuse.repo.session import Session

@@ -12,11 +12,11 @@ from zfuse.format.layout import snapshot_key, transaction_log_key
 from zfuse.format.order import disorders
 from zfuse.format.snapshot import ArrayNode, ManifestRef, Snapshot
 from zfuse.format.transaction_log import TransactionLog
-from zfuse.repo.fsck_entry import Entry, labels_of
-from zfuse.repo.fsck_findings import Counts, Finding
-from zfuse.repo.fsck_listing import GONE, list_sizes, read_objects, unreferenced
-from zfuse.repo.fsck_manifest import ManifestUses, Use
-from zfuse.repo.fsck_snapshot import (
+from zfuse.maintenance.fsck_entry import Entry, labels_of
+from zfuse.maintenance.fsck_findings import Counts, Finding
+from zfuse.maintenance.fsck_listing import GONE, list_sizes, read_objects, unreferenced
+from zfuse.maintenance.fsck_manifest import ManifestUses, Use
+from zfuse.maintenance.fsck_snapshot import (
     Documents,
     Expected,
     Fault,

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from zfuse.byterange import ByteRange, coalesce
 from zfuse.format.chunk_ref import VirtualRef
 from zfuse.format.ref_columns import RefColumns
-from zfuse.repo.sources import distinct
-from zfuse.repo.stored_pieces import Keys, piece_key
+from zfuse.maintenance.sources import distinct
+from zfuse.maintenance.stored_pieces import Keys, piece_key
 
 I64 = npt.NDArray[np.int64]
 

@@ -5,11 +5,11 @@ from collections import Counter
 import numpy as np
 
 from tests.counting import CountingStorage
+from tests.maintenance.planting import check, make_icechunk
 from tests.repo.foreign import PREFIX, Chunk, make
-from tests.repo.planting import check, make_icechunk
 from zfuse.format.ids import ChunkId
-from zfuse.repo.fsck import Depth, RepositoryCheck
-from zfuse.repo.fsck_listing import ChunkFiles, spelled
+from zfuse.maintenance.fsck import Depth, RepositoryCheck
+from zfuse.repo.chunk_files import ChunkFiles, spelled
 from zfuse.storage.local import LocalStorage
 
 

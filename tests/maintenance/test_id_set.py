@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zfuse.repo.id_set import IdSet
+from zfuse.maintenance.id_set import IdSet
 
 IDS = st.lists(st.sampled_from([bytes([n]) * 11 + bytes([m]) for n in range(9) for m in (0, 7)]))
 

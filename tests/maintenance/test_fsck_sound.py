@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.repo.planting import check, make_icechunk, make_zfuse, told
-from zfuse.repo.fsck import Depth
+from tests.maintenance.planting import check, make_icechunk, make_zfuse, told
+from zfuse.maintenance.fsck import Depth
 
 
 @pytest.mark.parametrize("spec", [1, 2])

@@ -29,12 +29,18 @@ from zfuse.format.layout import (
 from zfuse.format.ref_columns import RefColumns, RefKind
 from zfuse.format.repo_info import RepoInfo
 from zfuse.format.repo_update import Stamp
-from zfuse.repo.id_set import IdSet
+from zfuse.maintenance.id_set import IdSet
+from zfuse.maintenance.reachable import (
+    Tell,
+    manifests_of,
+    quiet,
+    snapshots_of_refs,
+    visit_references,
+)
+from zfuse.maintenance.sweep import Choose, Sweeper, Swept, stored_by_ns, unneeded
 from zfuse.repo.new_ids import new_id
 from zfuse.repo.publish import change_repository, now_us
-from zfuse.repo.reachable import Tell, manifests_of, quiet, snapshots_of_refs, visit_references
 from zfuse.repo.repository import Repository
-from zfuse.repo.sweep import Choose, Sweeper, Swept, stored_by_ns, unneeded
 from zfuse.storage.base import ObjectInfo
 
 U8 = npt.NDArray[np.uint8]

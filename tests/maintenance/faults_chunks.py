@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tests.repo.planting import MTIME, Planted, swap, with_ref, with_row
+from tests.maintenance.planting import MTIME, Planted, swap, with_ref, with_row
 from zfuse.format.chunk_ref import InlineRef, NativeRef, VirtualRef
 from zfuse.format.ids import ChunkId, ManifestId
 from zfuse.format.manifest import Manifest

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from zfuse.errors import BusyError, InvalidInputError
 from zfuse.format.ids import ChunkId
-from zfuse.repo.fsck_listing import ChunkFiles
+from zfuse.repo.chunk_files import ChunkFiles
 
 _MAGIC: Final = b"zfstore2"
 _HEADER: Final = struct.Struct("<8sQ")

@@ -19,10 +19,11 @@ from zfuse.format.manifest import Manifest
 from zfuse.format.order import disorders
 from zfuse.format.ref_columns import RefColumns, RefKind, plain
 from zfuse.format.snapshot import ManifestFileInfo
+from zfuse.maintenance.fsck_findings import Finding
+from zfuse.maintenance.fsck_listing import GONE
+from zfuse.maintenance.fsck_snapshot import as_box
 from zfuse.repo.array_columns import stored_columns
-from zfuse.repo.fsck_findings import Finding
-from zfuse.repo.fsck_listing import GONE, ChunkFiles, chunk_name
-from zfuse.repo.fsck_snapshot import as_box
+from zfuse.repo.chunk_files import ChunkFiles, chunk_name
 
 I64 = npt.NDArray[np.int64]
 _MAX_OBJECT = np.uint64(2**63 - 1)

@@ -12,15 +12,15 @@ from tests.repo.stores import Store, another
 from zfuse.errors import InvalidInputError, MissingObjectError, NotFoundError, ReadOnlyError
 from zfuse.format.ids import ChunkId
 from zfuse.format.repo_info import Availability, RepoInfo
+from zfuse.maintenance.gc import GcSummary, collect_garbage
+from zfuse.maintenance.id_set import IdSet
+from zfuse.maintenance.sweep import unneeded
 from zfuse.repo.create import create_repository
-from zfuse.repo.gc import GcSummary, collect_garbage
-from zfuse.repo.id_set import IdSet
 from zfuse.repo.new_ids import new_id
 from zfuse.repo.refs import create_branch, delete_branch, reset_branch
 from zfuse.repo.repository import Repository
 from zfuse.repo.session import Session
 from zfuse.repo.settings import change_config, set_status
-from zfuse.repo.sweep import unneeded
 from zfuse.storage.base import ObjectInfo, Version
 from zfuse.storage.local import LocalStorage
 

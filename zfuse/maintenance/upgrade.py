@@ -30,9 +30,9 @@ from zfuse.format.migration import HistoryV1, migrate
 from zfuse.format.ref_file import tag_key
 from zfuse.format.repo_info import RepoInfo, SnapshotInfo
 from zfuse.format.repo_info_encoder import encode_repo_info
+from zfuse.maintenance.reachable import Tell, quiet
 from zfuse.repo.at_once import at_once
 from zfuse.repo.publish import has_encoded_names, now_us
-from zfuse.repo.reachable import Tell, quiet
 from zfuse.repo.refs_v1 import MAIN_KEY, RefsV1, fetch_refs, parse_ref
 from zfuse.repo.repository import Repository
 from zfuse.storage.base import ABSENT, Storage

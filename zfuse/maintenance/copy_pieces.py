@@ -16,13 +16,13 @@ from zfuse.errors import (
     ZfuseError,
 )
 from zfuse.format.ids import ChunkId
+from zfuse.maintenance.pieces import Pieces, Request, requests
+from zfuse.maintenance.stored_pieces import StoredPieces
 from zfuse.repo.at_once import at_once
-from zfuse.repo.fsck_listing import ChunkFiles
+from zfuse.repo.chunk_files import ChunkFiles
 from zfuse.repo.new_chunk import is_inline
 from zfuse.repo.new_ids import new_id
-from zfuse.repo.pieces import Pieces, Request, requests
 from zfuse.repo.repository import Repository
-from zfuse.repo.stored_pieces import StoredPieces
 from zfuse.repo.virtual import VirtualChunkResolver
 
 IN_FLIGHT: Final = 64 << 20

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from zfuse.format.ragged import Ragged
 from zfuse.format.ref_columns import RefColumns
-from zfuse.repo.pieces import Pieces, requests
+from zfuse.maintenance.pieces import Pieces, requests
 
 GAP = 32 << 10
 CHUNKS = st.lists(

@@ -8,8 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from zfuse.format.ref_columns import RefColumns, RefKind, plain
-from zfuse.repo.id_set import IdSet
-from zfuse.repo.reachable import Tell, manifests_of, quiet, snapshots_of_refs, visit_references
+from zfuse.maintenance.id_set import IdSet
+from zfuse.maintenance.reachable import (
+    Tell,
+    manifests_of,
+    quiet,
+    snapshots_of_refs,
+    visit_references,
+)
 from zfuse.repo.repository import Repository
 
 U8 = npt.NDArray[np.uint8]

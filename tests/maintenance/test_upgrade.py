@@ -7,11 +7,11 @@ from tests.repo.driving import NoVirtualChunks
 from tests.repo.stores import Store
 from zfuse.errors import ConflictError, CorruptionError, MissingObjectError, OutcomeUnknownError
 from zfuse.format.repo_info import UpdateKind
+from zfuse.maintenance.upgrade import upgrade_repository
 from zfuse.repo.create import create_repository
 from zfuse.repo.refs import create_branch, create_tag, delete_tag
 from zfuse.repo.repository import Repository
 from zfuse.repo.session import Session
-from zfuse.repo.upgrade import upgrade_repository
 
 
 async def commit(repository, name, branch="main"):
