@@ -93,12 +93,11 @@ async def test_a_source_that_is_not_what_it_was_is_found(planted, writer, spec, 
     assert {f.path for f in found} == {"/v"}
 
 
-async def test_a_source_that_may_not_be_read_is_told(planted):
+async def test_sources_that_nobody_allowed_are_counted_and_no_fault(planted):
     made = await planted("icechunk", 2)
-    found, _ = await check(made.root, depth=Depth(asks_sources=True))
-    assert len(found) == 3
-    assert all(f"--allow-virtual file://{made.data}/" in finding.problem for finding in found)
-    assert sum(len(finding.chunks) for finding in found) == 4
+    found, summary = await check(made.root, depth=Depth(asks_sources=True))
+    assert found == []
+    assert summary.not_asked == {f"file://{made.data}/": 3}
 
 
 @pytest.mark.parametrize("prefix", ["manifests/", "snapshots/", "transactions/"])
